@@ -1,0 +1,1 @@
+"""The corpus layer; see its modules."""

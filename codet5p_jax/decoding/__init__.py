@@ -1,0 +1,1 @@
+"""The decoding layer; see its modules."""

@@ -1,0 +1,1 @@
+"""The evaluation layer; see its modules."""

@@ -1,0 +1,1 @@
+"""The interop layer; see its modules."""

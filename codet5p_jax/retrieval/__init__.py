@@ -1,0 +1,1 @@
+"""The retrieval layer; see its modules."""

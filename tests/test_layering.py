@@ -1,0 +1,69 @@
+"""The package imports in one direction: a layer may import only the layers below it."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+PACKAGE = pathlib.Path(__file__).parent.parent / "codet5p_jax"
+
+# Direct imports allowed between layers; `progress` is a leaf beside `typing`.
+BASE = {"typing", "progress"}
+MODEL = BASE | {"tokenizer", "kernels", "models"}
+MAY_IMPORT = {
+    "typing": set(),
+    "progress": set(),
+    "tokenizer": BASE,
+    "corpus": BASE | {"tokenizer"},
+    "data": BASE | {"tokenizer"},
+    "kernels": BASE,
+    "models": BASE | {"kernels"},
+    "objectives": BASE | {"kernels", "models"},
+    "training": BASE | {"kernels", "models", "objectives"},
+    "decoding": MODEL,
+    "retrieval": MODEL,
+    "interop": MODEL,
+    "evaluation": MODEL | {"data", "decoding", "retrieval"},
+    "cli": None,  # everything, tasks too
+}
+FILES = sorted(PACKAGE.rglob("*.py"))
+WITHOUT_TENSORFLOW = ("", "tokenizer", "models", "objectives", "training", "decoding", "retrieval", "interop")
+
+
+def _layer(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def _imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.split(".")
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.split(".") for alias in node.names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_down(path):
+    layer = _layer(path)
+    if layer == "__init__" or MAY_IMPORT[layer] is None:
+        return  # the public API may gather from everywhere
+    ours = [parts for parts in _imports(path) if parts[0] in ("codet5p_jax", "tasks")]
+    used = {parts[1] if parts[0] == "codet5p_jax" else "tasks" for parts in ours} - {layer}
+    assert used <= MAY_IMPORT[layer], f"{layer} may not import {sorted(used - MAY_IMPORT[layer])}"
+
+
+@pytest.mark.parametrize("layer", WITHOUT_TENSORFLOW)
+def test_layer_leaves_tensorflow_out(layer):
+    """Every module of the layer is imported, in a process of its own."""
+    program = (
+        "import importlib, pkgutil, sys\n"
+        f"root = importlib.import_module('codet5p_jax.{layer}'.rstrip('.'))\n"
+        f"names = [m.name for m in pkgutil.iter_modules(root.__path__, root.__name__ + '.')] "
+        f"if {bool(layer)} and hasattr(root, '__path__') else []\n"
+        "for name in names: importlib.import_module(name)\n"
+        "assert 'tensorflow' not in sys.modules, 'tensorflow was imported'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
