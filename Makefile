@@ -1,0 +1,53 @@
+# `make pretrain` runs the main job, `make test` the tests; both install what they need into .venv first.
+PYTHON ?= python3
+RECIPE ?= quickstart
+OUT ?= runs/$(RECIPE)
+BIN := .venv/bin
+CHECKED := codet5p_jax tasks tests benchmarks setup.py
+
+# A machine without a TPU must not wait for one when libtpu is installed.
+ifeq ($(wildcard /dev/accel0 /dev/vfio/0),)
+export JAX_PLATFORMS ?= cpu
+endif
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: setup pretrain test test-all lint format bench docs clean
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
+
+setup: .venv/.installed  ## make .venv and install everything into it
+
+.venv/.installed: setup.py pyproject.toml launch/install.sh
+	@PYTHON="$(PYTHON)" bash launch/install.sh
+	@touch $@
+
+pretrain: setup  ## corpus -> tokenizer -> stages 1 and 2 -> evaluation -> export -> verification
+	@$(BIN)/codet5p pretrain --recipe=$(RECIPE) --out=$(OUT)
+
+test: setup  ## the tests, without those marked slow
+	$(BIN)/pytest -q -m "not slow"
+
+test-all: setup  ## all tests
+	$(BIN)/pytest -q
+
+lint: setup  ## style, formatting and types
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/ruff format --check $(CHECKED)
+	$(BIN)/mypy
+
+format: setup  ## mend style and formatting
+	$(BIN)/ruff check --fix $(CHECKED)
+	$(BIN)/ruff format $(CHECKED)
+
+bench: setup  ## the benchmarks; tables here, figures in benchmarks/results
+	$(BIN)/python -m benchmarks.train_step
+	$(BIN)/python -m benchmarks.data
+	$(BIN)/python -m benchmarks.startup
+
+docs: setup  ## check that what the documentation names exists
+	$(BIN)/pytest -q tests/test_docs.py
+
+clean:  ## remove .venv and caches; runs/ stays
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
