@@ -1,0 +1,110 @@
+"""Multi-head attention of T5: scores in float32, not scaled, with an additive bias."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from codet5p_jax.models.layers import dense
+from codet5p_jax.models.masks import AttentionMask
+
+# (query, key, value, *, mask, bias) -> attended values, shaped like the query.
+AttentionFunction = Callable[..., jax.Array]
+
+
+def dot_product_attention(
+    query: Float[Array, "batch queries heads head_dim"],
+    key: Float[Array, "batch keys heads head_dim"],
+    value: Float[Array, "batch keys heads head_dim"],
+    *,
+    mask: AttentionMask,
+    bias: Float[Array, "1 heads queries keys"] | None = None,
+) -> Float[Array, "batch queries heads head_dim"]:
+    """Returns ``softmax(query key^T + bias + mask) value`` in plain XLA.
+
+    Scores and softmax are float32 whatever the dtype of the inputs. Bias and mask are added
+    (and not selected), so that the backward pass keeps nothing of them.
+    """
+    scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
+    offset = mask.as_bias(query.shape[1], key.shape[1])
+    scores = scores + (offset if bias is None else bias + offset)
+    weights = nn.softmax(scores).astype(value.dtype)
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+
+
+class KeysAndValues(struct.PyTreeNode):
+    """What queries attend to, projected and split into heads.
+
+    Attributes:
+        keys: [batch, keys, heads, head_dim].
+        values: [batch, keys, heads, head_dim].
+    """
+
+    keys: jax.Array
+    values: jax.Array
+
+
+class Attention(nn.Module):
+    """Projections to heads, attention, and the projection back; no biases.
+
+    Attributes:
+        num_heads: Attention heads.
+        head_dim: Width of one head; ``num_heads * head_dim`` is free of the embed width.
+        embed_dim: Width of the residual stream.
+        dropout_rate: Probability of dropping a key. T5 drops attention probabilities; as in
+            T5X the choice is shared by the queries of a row, which is the same as dropping
+            the key's value: no mask of the size of the scores exists, and any attention
+            function, fused or not, serves training.
+        attention: The attention function.
+        dtype: Dtype of the computation.
+    """
+
+    num_heads: int
+    head_dim: int
+    embed_dim: int
+    dropout_rate: float
+    attention: AttentionFunction = dot_product_attention
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self):
+        """Creates the parts."""
+        joined = self.num_heads * self.head_dim
+        into, out_of = ("embed", "joined_kv"), ("joined_kv", "embed")
+        scale = self.embed_dim**-0.5
+        # T5 puts the 1/sqrt(head_dim) of other models into the initial query projection.
+        self.query = dense(joined, into, stddev=scale * self.head_dim**-0.5, dtype=self.dtype)
+        self.key = dense(joined, into, stddev=scale, dtype=self.dtype)
+        self.value = dense(joined, into, stddev=scale, dtype=self.dtype)
+        self.out = dense(self.embed_dim, out_of, stddev=joined**-0.5, dtype=self.dtype)
+        self.dropout = nn.Dropout(self.dropout_rate, broadcast_dims=(-1,))
+
+    def keys_and_values(self, source: Float[Array, "batch keys embed"]) -> KeysAndValues:
+        """Returns the projections of `source` that queries attend to."""
+        return KeysAndValues(
+            self._split_heads(self.key(source)), self._split_heads(self.value(source))
+        )
+
+    def __call__(
+        self,
+        x: Float[Array, "batch queries embed"],
+        attended: KeysAndValues,
+        *,
+        mask: AttentionMask,
+        bias: Float[Array, "1 heads queries keys"] | None,
+        train: bool,
+    ) -> Float[Array, "batch queries embed"]:
+        """Returns what the queries at `x` gather from `attended`."""
+        query = self._split_heads(self.query(x))
+        values = self.dropout(attended.values, deterministic=not train)
+        h = self.attention(query, attended.keys, values, mask=mask, bias=bias)
+        return self.out(h.reshape(*x.shape[:2], -1))
+
+    def _split_heads(
+        self, x: Float[Array, "batch length joined_kv"]
+    ) -> Float[Array, "batch length heads head_dim"]:
+        h = x.reshape(*x.shape[:2], self.num_heads, self.head_dim)
+        return nn.with_logical_constraint(h, ("batch", "length", "heads", "kv"))

@@ -1,0 +1,254 @@
+"""Shape of a model, and the published sizes by name."""
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import DTypeLike
+
+from codet5p_jax.models.attention import AttentionFunction, dot_product_attention
+from codet5p_jax.models.function_names import function_from_name, function_name
+from codet5p_jax.models.layers import gelu_new
+
+VOCAB_MULTIPLE = 128  # lanes of a TPU register, and divisible by any usual mesh axis
+TASK_TOKENS = 3  # [ENC], [TDEC], [CDEC]: the last rows of a two-stage model's vocabulary
+
+# Fields that say how to compute, not what: models that differ in these alone share checkpoints.
+EXECUTION_FIELDS = frozenset({"scan_unroll", "remat_policy", "attention", "dtype", "dropout_rate"})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class T5Config:
+    """Shape of a T5 encoder-decoder. HF name in parentheses where it differs.
+
+    Attributes:
+        vocab_size: Rows of the token embedding that have a meaning.
+        embed_dim: Width of the residual stream (d_model).
+        num_encoder_layers: Layers of the encoder (num_layers).
+        num_decoder_layers: Layers of the decoder; 0: the model is an encoder alone.
+        num_heads: Attention heads per layer.
+        head_dim: Width of one head (d_kv); free of embed_dim in T5.
+        mlp_dim: Width of the feed-forward hidden layer (d_ff).
+        gated_mlp: Whether the feed-forward block is gated, as in T5 v1.1.
+        activation: Its function. None: relu, and gelu_new in a gated block.
+        tie_embeddings: Whether logits use the token embedding, scaled by embed_dim**-0.5.
+        relative_position_buckets: Rows of a stack's bias table (relative_attention_num_buckets).
+        relative_position_max_distance: Distances from here on share a bucket.
+        layer_norm_epsilon: Added to the mean square in the norms.
+        dropout_rate: Dropout everywhere T5 has it.
+        projection_dim: Width of the embedding of a whole sequence. None: no such head.
+        matching_head: Whether there is a two-way text-code matching head (itm_head).
+        scan_unroll: Layers per iteration of the loop over layers; the number of layers unrolls
+            it all (slower to compile, faster to run on CPU). Parameters are stacked either way.
+        remat_policy: Which intermediates of a layer the backward pass keeps, a function such as
+            jax.checkpoint_policies.dots_saveable. None: all of them.
+        attention: The attention function (codet5p_jax.models.attention).
+        dtype: Dtype of the computation; parameters are float32.
+    """
+
+    vocab_size: int
+    embed_dim: int
+    num_encoder_layers: int
+    num_decoder_layers: int
+    num_heads: int
+    head_dim: int
+    mlp_dim: int
+    gated_mlp: bool = False
+    activation: Callable[..., Any] | None = None
+    tie_embeddings: bool = True
+    relative_position_buckets: int = 32
+    relative_position_max_distance: int = 128
+    layer_norm_epsilon: float = 1e-6
+    dropout_rate: float = 0.1
+    projection_dim: int | None = None
+    matching_head: bool = False
+    scan_unroll: int = 1
+    remat_policy: Callable[..., Any] | None = None
+    attention: AttentionFunction = dot_product_attention
+    dtype: DTypeLike = jnp.float32
+
+    def __post_init__(self):
+        if self.activation is None:
+            object.__setattr__(self, "activation", gelu_new if self.gated_mlp else nn.relu)
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"T5Config.{name} is {getattr(self, name)}; it must be at least {least}."
+                )
+        if not 0 <= self.dropout_rate < 1:
+            raise ValueError(f"T5Config.dropout_rate is {self.dropout_rate}; expected 0 <= it < 1.")
+        if self.matching_head and not self.num_decoder_layers:
+            raise ValueError(
+                "T5Config.matching_head reads the decoder, but num_decoder_layers is 0. Set "
+                "matching_head=False for an encoder-only model."
+            )
+        self._check_relative_positions()
+
+    def _check_relative_positions(self) -> None:
+        buckets, distance = self.relative_position_buckets, self.relative_position_max_distance
+        if buckets % 4:
+            raise ValueError(
+                f"T5Config.relative_position_buckets is {buckets}; it must be a multiple of 4: "
+                "two directions, each half exact and half logarithmic."
+            )
+        if distance <= buckets // 2:
+            raise ValueError(
+                f"T5Config.relative_position_max_distance is {distance}; it must exceed "
+                f"relative_position_buckets // 2 = {buckets // 2}, the distances that have a "
+                "bucket of their own."
+            )
+
+    @property
+    def padded_vocab_size(self) -> int:
+        """Rows of the embedding as allocated: vocab_size rounded up to a multiple of 128."""
+        return -(-self.vocab_size // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+
+    @property
+    def match_id(self) -> int:
+        """Id of ``[ENC]``, which asks the decoder to match: the first of the three task tokens."""
+        return self.vocab_size - TASK_TOKENS
+
+    def num_parameters(self) -> int:
+        """Returns the number of parameters, padding rows of the vocabulary not counted."""
+        d, joined = self.embed_dim, self.num_heads * self.head_dim
+        attention = 4 * d * joined  # query, key, value, out
+        mlp = (3 if self.gated_mlp else 2) * d * self.mlp_dim
+        bias_table = self.relative_position_buckets * self.num_heads
+        # each layer's blocks and their norms, the bias table, the final norm
+        encoder = self.num_encoder_layers * (attention + mlp + 2 * d) + bias_table + d
+        decoder = self.num_decoder_layers * (2 * attention + mlp + 3 * d) + bias_table + d
+        has_decoder = self.num_decoder_layers > 0
+        embeddings = 2 if has_decoder and not self.tie_embeddings else 1
+        projection = (d + 1) * self.projection_dim if self.projection_dim else 0
+        matching = (d + 1) * 2 if self.matching_head else 0
+        return (
+            embeddings * self.vocab_size * d
+            + encoder
+            + has_decoder * decoder
+            + projection
+            + matching
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as JSON values; functions and dtypes by name.
+
+        Raises:
+            ValueError: A function has no name (a lambda, say).
+        """
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        for name in _FUNCTIONS & values.keys():
+            if values[name] is not None:
+                values[name] = function_name(values[name])
+        return {**values, "dtype": jnp.dtype(self.dtype).name}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "T5Config":
+        """Returns the config that `to_dict` wrote.
+
+        Raises:
+            ValueError: A field is unknown, or a function cannot be found.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        unknown = [name for name in values if name not in known]
+        if unknown:
+            raise ValueError(
+                f"T5Config has no field {unknown[0]!r}{_nearest(unknown[0], known)} "
+                f"Fields: {', '.join(known)}. Was this file written by a newer version?"
+            )
+        values = dict(values)
+        for name in _FUNCTIONS & values.keys():
+            if isinstance(values[name], str):
+                values[name] = function_from_name(values[name])
+        if "dtype" in values:
+            values["dtype"] = jnp.dtype(values["dtype"]).type
+        return cls(**values)
+
+
+_FUNCTIONS = {"activation", "remat_policy", "attention"}
+_LEAST = {
+    "vocab_size": 4,
+    "embed_dim": 1,
+    "num_encoder_layers": 1,
+    "num_decoder_layers": 0,
+    "num_heads": 1,
+    "head_dim": 1,
+    "mlp_dim": 1,
+    "relative_position_buckets": 4,
+    "scan_unroll": 1,
+}
+
+_BASE = T5Config(
+    vocab_size=32_100,
+    embed_dim=768,
+    num_encoder_layers=12,
+    num_decoder_layers=12,
+    num_heads=12,
+    head_dim=64,
+    mlp_dim=3072,
+)
+
+MODELS: dict[str, T5Config] = {
+    # 400 + 100 sentinels + 3 task tokens; sizes all different, so that no swapped axis fits
+    "codet5p_test": T5Config(
+        vocab_size=503,
+        embed_dim=16,
+        num_encoder_layers=2,
+        num_decoder_layers=2,
+        num_heads=3,
+        head_dim=8,
+        mlp_dim=32,
+        projection_dim=12,
+        matching_head=True,
+    ),
+    "codet5p_quickstart": T5Config(
+        vocab_size=8_103,
+        embed_dim=192,
+        num_encoder_layers=3,
+        num_decoder_layers=3,
+        num_heads=6,
+        head_dim=32,
+        mlp_dim=768,
+        projection_dim=128,
+        matching_head=True,
+        dropout_rate=0.0,  # minutes of training see nothing often enough to overfit
+        scan_unroll=3,  # on CPU an unrolled loop runs faster; three layers compile soon
+    ),
+    "codet5p_110m_embedding": dataclasses.replace(
+        _BASE, vocab_size=32_103, num_decoder_layers=0, projection_dim=256
+    ),
+    "codet5p_220m": _BASE,
+    "codet5p_220m_bimodal": dataclasses.replace(
+        _BASE, vocab_size=32_103, projection_dim=256, matching_head=True
+    ),
+    "codet5p_770m": dataclasses.replace(
+        _BASE,
+        embed_dim=1024,
+        num_encoder_layers=24,
+        num_decoder_layers=24,
+        num_heads=16,
+        mlp_dim=4096,
+    ),
+}
+
+
+def model_config(name: str) -> T5Config:
+    """Returns the config called `name`.
+
+    Raises:
+        ValueError: No model has that name.
+    """
+    if name not in MODELS:
+        raise ValueError(
+            f"Unknown model {name!r}{_nearest(name, MODELS)} "
+            f"Known models: {', '.join(sorted(MODELS))}. "
+            "To define your own, pass a T5Config instead of a name."
+        )
+    return MODELS[name]
+
+
+def _nearest(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else "."

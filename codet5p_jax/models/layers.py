@@ -1,0 +1,85 @@
+"""Norm, linear and feed-forward layers of T5, with logical axis names for partitioning."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+
+def dense(
+    features: int,
+    axes: tuple[str, str],
+    *,
+    stddev: float,
+    dtype: DTypeLike,
+    name: str | None = None,
+) -> nn.Dense:
+    """Returns a linear layer without bias, its kernel normal(stddev) with the logical `axes`."""
+    init = nn.with_logical_partitioning(nn.initializers.normal(stddev), axes)
+    return nn.Dense(features, use_bias=False, kernel_init=init, dtype=dtype, name=name)
+
+
+def gelu_new(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Returns the tanh approximation of GELU, as in T5 v1.1 (HF: gelu_new)."""
+    return jax.nn.gelu(x, approximate=True)
+
+
+class RMSNorm(nn.Module):
+    """Divides by the root mean square over `embed` and scales; no mean, no bias.
+
+    Attributes:
+        epsilon: Added to the mean square.
+        dtype: Dtype of the result; the statistics are float32.
+    """
+
+    epsilon: float = 1e-6
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... embed"]) -> Float[Array, "... embed"]:
+        """Returns the normalised `x`."""
+        init = nn.with_logical_partitioning(nn.initializers.ones_init(), ("embed",))
+        scale = self.param("scale", init, (x.shape[-1],), jnp.float32)
+        h = x.astype(jnp.float32)
+        h = h * jax.lax.rsqrt(jnp.mean(jnp.square(h), axis=-1, keepdims=True) + self.epsilon)
+        return (h * jnp.broadcast_to(scale, h.shape)).astype(self.dtype)
+
+
+class FeedForward(nn.Module):
+    """Feed-forward block: ``wo(dropout(f(wi(x))))``, or gated ``wo(dropout(f(wi_0 x) * wi_1 x))``.
+
+    Attributes:
+        mlp_dim: Width of the hidden layer.
+        activation: The function f.
+        gated: Whether f gates a second projection (T5 v1.1).
+        dropout_rate: Probability of dropping a hidden unit, shared along `length`.
+        dtype: Dtype of the computation; parameters stay in float32.
+    """
+
+    mlp_dim: int
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
+    gated: bool = False
+    dropout_rate: float = 0.0
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch length embed"], *, train: bool
+    ) -> Float[Array, "batch length embed"]:
+        """Applies the block to every position of `x`."""
+        embed_dim = x.shape[-1]
+        into = partial(
+            dense, self.mlp_dim, ("embed", "mlp"), stddev=embed_dim**-0.5, dtype=self.dtype
+        )
+        if self.gated:
+            h = self.activation(into(name="wi_0")(x)) * into(name="wi_1")(x)
+        else:
+            h = self.activation(into(name="wi")(x))
+        h = nn.with_logical_constraint(h, ("batch", "length", "mlp"))
+        h = nn.Dropout(self.dropout_rate, broadcast_dims=(-2,))(h, deterministic=not train)
+        out_of = partial(dense, stddev=self.mlp_dim**-0.5, dtype=self.dtype, name="wo")
+        return out_of(embed_dim, ("mlp", "embed"))(h)

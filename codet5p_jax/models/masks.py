@@ -1,0 +1,80 @@
+"""Who may attend to whom, described by segments instead of by a matrix.
+
+A segment id names the example a position belongs to; 0 is padding. One example to a row is
+the special case of ids 0 and 1. The description is what a fused kernel needs; `as_bias`
+gives the matrix, in the smallest shape that broadcasts to [batch, heads, queries, keys].
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+MASKED = -1e9  # exp(score + MASKED) is 0, and a row of nothing but MASKED still has no NaN
+
+Segments = Int[Array | np.ndarray, "batch length"]
+
+
+class AttentionMask(struct.PyTreeNode):
+    """Which keys each query attends to.
+
+    Attributes:
+        key_segments: Segment of each key [batch, keys]; 0 is never attended to. None: all are.
+        query_segments: Segment of each query [batch, queries]; it sees the keys of its own
+            segment only. None: it sees every key that is no padding.
+        query_offset: Position of the first query among the keys (cached decoding).
+        causal: Whether a query sees only keys at its own position and before.
+    """
+
+    key_segments: Segments | None = None
+    query_segments: Segments | None = None
+    query_offset: jax.Array | int = 0
+    causal: bool = struct.field(pytree_node=False, default=False)
+
+    def as_bias(self, queries: int, keys: int) -> Float[Array, "#batch 1 #queries #keys"]:
+        """Returns 0 where a query may look and `MASKED` where not, to be added to scores."""
+        bias = jnp.zeros([1, 1, 1, 1], jnp.float32)
+        if self.causal:
+            bias = bias + _masked_unless(self._is_past(queries, keys)[None, None])
+        if self.query_segments is not None and self.key_segments is not None:
+            same = self.query_segments[:, :, None] == self.key_segments[:, None, :]
+            bias = bias + _masked_unless(same[:, None])
+        elif self.key_segments is not None:
+            bias = bias + _masked_unless(self.key_segments[:, None, None, :] != 0)
+        return bias
+
+    def _is_past(self, queries: int, keys: int) -> jax.Array:
+        positions = jnp.arange(queries, dtype=jnp.int32) + self.query_offset
+        return positions[:, None] >= jnp.arange(keys, dtype=jnp.int32)[None, :]
+
+
+def _masked_unless(allowed: jax.Array) -> jax.Array:
+    return jnp.where(allowed, jnp.float32(0), jnp.float32(MASKED))
+
+
+def encoder_mask(tokens: Segments, segments: Segments | None = None) -> AttentionMask:
+    """Returns the mask of encoder self-attention: all of one's segment, or all but padding."""
+    if segments is None:
+        return AttentionMask(key_segments=(tokens != 0).astype(jnp.int32))
+    return AttentionMask(key_segments=segments, query_segments=segments)
+
+
+def decoder_mask(segments: Segments | None = None) -> AttentionMask:
+    """Returns the mask of decoder self-attention: the past of one's segment.
+
+    Padding is not masked, because id 0 is also the decoder's start token; being last in its
+    row, padding is in nobody's past.
+    """
+    return AttentionMask(key_segments=segments, query_segments=segments, causal=True)
+
+
+def cross_mask(
+    encoder_tokens: Segments,
+    encoder_segments: Segments | None = None,
+    decoder_segments: Segments | None = None,
+) -> AttentionMask:
+    """Returns the mask from decoder to encoder: within segments where both sides have them."""
+    if encoder_segments is None or decoder_segments is None:
+        return encoder_mask(encoder_tokens)
+    return AttentionMask(key_segments=encoder_segments, query_segments=decoder_segments)
