@@ -62,7 +62,10 @@ setuptools.setup(
         "codet5p_jax.gin",  # gin/ of the repository; it holds no __init__.py, see docs/decisions
     ],
     package_dir={"codet5p_jax.gin": "gin"},
-    package_data={"codet5p_jax.gin": ["**/*.gin"], "codet5p_jax": ["**/*.json", "**/*.html", "py.typed"]},
+    package_data={
+        "codet5p_jax.gin": ["**/*.gin"],
+        "codet5p_jax": ["**/*.json", "**/*.html", "py.typed"],
+    },
     install_requires=REQUIRES,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["codet5p = codet5p_jax.cli.main:main"]},

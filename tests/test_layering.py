@@ -29,7 +29,16 @@ MAY_IMPORT = {
     "cli": None,  # everything, tasks too
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
-WITHOUT_TENSORFLOW = ("", "tokenizer", "models", "objectives", "training", "decoding", "retrieval", "interop")
+WITHOUT_TENSORFLOW = (
+    "",
+    "tokenizer",
+    "models",
+    "objectives",
+    "training",
+    "decoding",
+    "retrieval",
+    "interop",
+)
 
 
 def _layer(path):

@@ -1,0 +1,163 @@
+"""Pure losses: arrays in, WeightedMean out. No parameters, no state, no randomness."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+from codet5p_jax.typing import WeightedMean
+
+
+class TokenLoss(struct.PyTreeNode):
+    """Losses of the target tokens of a batch, each summed with the same weight.
+
+    Attributes:
+        loss: What is minimised, in nats: cross-entropy, label smoothing and z-loss.
+        cross_entropy: Plain cross-entropy in nats.
+        accuracy: Share of targets that are the most probable token.
+    """
+
+    loss: WeightedMean
+    cross_entropy: WeightedMean
+    accuracy: WeightedMean
+
+    def __add__(self, other: "TokenLoss") -> "TokenLoss":
+        return TokenLoss(
+            self.loss + other.loss,
+            self.cross_entropy + other.cross_entropy,
+            self.accuracy + other.accuracy,
+        )
+
+
+def token_cross_entropy(
+    logits: Float[Array, "*batch vocab"],
+    targets: Int[Array, "*batch"],
+    weights: Float[Array, "*batch"],
+    *,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    vocab_size: int | None = None,
+) -> TokenLoss:
+    """Cross-entropy of target tokens, without a one-hot array and without a scatter.
+
+    Args:
+        logits: Scores before the softmax; columns from `vocab_size` on are padding.
+        targets: Token ids.
+        weights: 0 leaves a target out.
+        label_smoothing: Share of probability spread evenly over the vocabulary.
+        z_loss: Weight of logsumexp(logits)**2, which keeps logits from drifting.
+        vocab_size: Number of real columns; None means all.
+    """
+    columns = jax.lax.broadcasted_iota(targets.dtype, logits.shape, logits.ndim - 1)
+    at_target = jnp.sum(jnp.where(columns == targets[..., None], logits, 0.0), axis=-1)
+    log_normalizer = jax.nn.logsumexp(logits, axis=-1)
+    nats = log_normalizer - at_target
+    loss = nats + z_loss * log_normalizer**2
+    if label_smoothing:
+        real = vocab_size or logits.shape[-1]
+        mean_logit = jnp.sum(jnp.where(columns < real, logits, 0.0), axis=-1) / real
+        loss += label_smoothing * (at_target - mean_logit)
+    correct = (jnp.max(logits, axis=-1) == at_target).astype(weights.dtype)
+
+    def mean(values: Float[Array, "*batch"]) -> WeightedMean:
+        return WeightedMean(jnp.sum(values * weights), jnp.sum(weights))
+
+    return TokenLoss(loss=mean(loss), cross_entropy=mean(nats), accuracy=mean(correct))
+
+
+def chunked_token_cross_entropy(
+    logits_fn: Callable[[Float[Array, "batch chunk embed"]], Float[Array, "batch chunk vocab"]],
+    hidden: Float[Array, "batch targets embed"],
+    targets: Int[Array, "batch targets"],
+    weights: Float[Array, "batch targets"],
+    *,
+    chunk_length: int | None = None,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    vocab_size: int | None = None,
+) -> TokenLoss:
+    """`token_cross_entropy` of `logits_fn(hidden)`, a chunk of positions at a time.
+
+    With a chunk length, at most [batch, chunk, vocab] logits exist at once, in the forward pass
+    and in the backward pass, which computes them again.
+
+    Args:
+        logits_fn: Decoder output -> scores over the vocabulary.
+        hidden: Output of the decoder.
+        targets: Token ids.
+        weights: 0 leaves a target out.
+        chunk_length: Positions at a time; None takes the whole length at once.
+        label_smoothing: See `token_cross_entropy`.
+        z_loss: See `token_cross_entropy`.
+        vocab_size: See `token_cross_entropy`.
+    """
+
+    def chunk_loss(chunk: tuple[Array, Array, Array]) -> TokenLoss:
+        return token_cross_entropy(
+            logits_fn(chunk[0]),
+            chunk[1],
+            chunk[2],
+            label_smoothing=label_smoothing,
+            z_loss=z_loss,
+            vocab_size=vocab_size,
+        )
+
+    length = targets.shape[1]
+    if chunk_length is None or chunk_length >= length:
+        return chunk_loss((hidden, targets, weights))
+    padding = -length % chunk_length
+
+    def chunks(x: Array) -> Array:  # [batch, targets, ...] -> [chunks, batch, chunk, ...]
+        x = jnp.pad(x, [(0, 0), (0, padding)] + [(0, 0)] * (x.ndim - 2))
+        x = x.reshape(x.shape[0], -1, chunk_length, *x.shape[2:])
+        return jnp.moveaxis(x, 1, 0)
+
+    parts = jax.lax.map(
+        jax.checkpoint(chunk_loss), (chunks(hidden), chunks(targets), chunks(weights))
+    )
+    return jax.tree.map(jnp.sum, parts)
+
+
+def contrastive_loss(
+    queries: Float[Array, "batch dim"],
+    keys: Float[Array, "keys dim"],
+    targets: Float[Array, "batch keys"],
+    temperature: Float[Array, ""],
+) -> WeightedMean:
+    """InfoNCE with soft targets: each query against this batch's keys and the queue.
+
+    Args:
+        queries: L2-normalized embeddings of one modality, from the trained encoder.
+        keys: L2-normalized embeddings of the other modality, from the momentum encoder:
+            first this batch, row i the positive of query i, then the queue.
+        targets: Probability of each key given the query. Rows sum to 1.
+        temperature: Positive divisor of the cosine similarities.
+
+    Returns:
+        Cross-entropy in nats, summed over queries, with weight `batch`.
+
+    Source: CodeT5+ (arXiv:2305.07922) Eq. 3; ALBEF (arXiv:2107.07651) Eq. 6.
+    """
+    logits = jnp.einsum("bd,kd->bk", queries, keys) / temperature
+    nats = -jnp.sum(targets * jax.nn.log_softmax(logits, axis=-1), axis=-1)  # [batch]
+    return WeightedMean(total=nats.sum(), weight=jnp.float32(nats.size))
+
+
+def matching_loss(
+    logits: Float[Array, "batch 2"],
+    labels: Int[Array, "batch"],
+    weights: Float[Array, "batch"],
+) -> tuple[WeightedMean, WeightedMean]:
+    """Binary cross-entropy of the matching head: (loss in nats, accuracy).
+
+    Args:
+        logits: Scores of (no match, match).
+        labels: 1 where text and code belong together.
+        weights: 0 leaves a row out.
+
+    Source: CodeT5+ (arXiv:2305.07922) section 3.2, text-code matching.
+    """
+    result = token_cross_entropy(logits, labels, weights)
+    return result.loss, result.accuracy

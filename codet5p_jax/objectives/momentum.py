@@ -1,0 +1,92 @@
+"""What contrastive learning carries between steps: a slow copy of the encoder, and queues."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+from codet5p_jax.typing import PyTree
+
+UNUSED_ID = -100  # pair id of queue entries not written yet, as in ALBEF
+
+
+class Queue(struct.PyTreeNode):
+    """The last K pairs: momentum features, pair ids and tokens, in a ring.
+
+    Attributes:
+        text_features: Unit norm; random before the entry is first written.
+        code_features: As `text_features`.
+        pair_ids: `UNUSED_ID` before the entry is first written.
+        text_tokens: Ids, for matching negatives drawn from the queue.
+        code_tokens: As `text_tokens`.
+        pointer: Entry that the next batch is written at.
+    """
+
+    text_features: Float[Array, "queue dim"]
+    code_features: Float[Array, "queue dim"]
+    pair_ids: Int[Array, "queue"]
+    text_tokens: Int[Array, "queue text"]
+    code_tokens: Int[Array, "queue code"]
+    pointer: Int[Array, ""]
+
+    @property
+    def size(self) -> int:
+        """Number of entries, written or not."""
+        return self.pair_ids.shape[0]
+
+    def push(
+        self,
+        *,
+        text_features: Float[Array, "batch dim"],
+        code_features: Float[Array, "batch dim"],
+        pair_ids: Int[Array, "batch"],
+        text_tokens: Int[Array, "batch text"],
+        code_tokens: Int[Array, "batch code"],
+    ) -> "Queue":
+        """Returns the queue with a batch written over its oldest entries.
+
+        The batch size must divide the queue size, so that a batch never wraps around.
+        """
+        if self.size == 0:
+            return self
+        batch = pair_ids.shape[0]
+
+        def write(entries: Array, rows: Array) -> Array:
+            return jax.lax.dynamic_update_slice_in_dim(entries, rows, self.pointer, axis=0)
+
+        return Queue(
+            text_features=write(self.text_features, text_features),
+            code_features=write(self.code_features, code_features),
+            pair_ids=write(self.pair_ids, pair_ids),
+            text_tokens=write(self.text_tokens, text_tokens),
+            code_tokens=write(self.code_tokens, code_tokens),
+            pointer=(self.pointer + batch) % self.size,
+        )
+
+
+def empty_queue(
+    rng: jax.Array, *, size: int, dim: int, text_length: int, code_length: int
+) -> Queue:
+    """Returns a queue of random unit features that belong to no pair (ALBEF's start)."""
+
+    def features(key: jax.Array) -> Float[Array, "queue dim"]:
+        rows = jax.random.normal(key, (size, dim))
+        return rows / jnp.linalg.norm(rows, axis=-1, keepdims=True)
+
+    text_rng, code_rng = jax.random.split(rng)
+    return Queue(
+        text_features=features(text_rng),
+        code_features=features(code_rng),
+        pair_ids=jnp.full((size,), UNUSED_ID, jnp.int32),
+        text_tokens=jnp.zeros((size, text_length), jnp.int32),
+        code_tokens=jnp.zeros((size, code_length), jnp.int32),
+        pointer=jnp.int32(0),
+    )
+
+
+def moving_average(average: PyTree, params: PyTree, momentum: float) -> PyTree:
+    """Returns momentum * average + (1 - momentum) * params, leaf by leaf.
+
+    Source: ALBEF (arXiv:2107.07651) section 3.2; CodeT5+ takes it over (section 3.2).
+    """
+    return jax.tree.map(lambda a, p: momentum * a + (1.0 - momentum) * p, average, params)

@@ -1,0 +1,41 @@
+"""What every pretraining objective offers to the training step."""
+
+from typing import Protocol
+
+import jax
+
+from codet5p_jax.models.codet5p import CodeT5p
+from codet5p_jax.typing import Batch, Metrics, PyTree, WeightedMean
+
+
+class Objective(Protocol):
+    """A loss of the model on batches of one stream, with the state it carries between steps.
+
+    Pure: parameters and state go in, the loss and the next state come out.
+
+    Attributes:
+        model: The network the loss is computed with.
+    """
+
+    @property
+    def model(self) -> CodeT5p:
+        """The network the loss is computed with."""
+
+    def init_params(self) -> PyTree:
+        """Returns trainable parameters beyond the model's, by top-level name; often none."""
+
+    def init(self, rng: jax.Array, params: PyTree) -> PyTree:
+        """Returns the state before the first step; `params` are the initial parameters."""
+
+    def loss(
+        self, params: PyTree, state: PyTree, batch: Batch, rng: jax.Array, *, train: bool
+    ) -> tuple[WeightedMean, Metrics, PyTree]:
+        """Returns (loss in nats, metrics, next state) of one global batch.
+
+        Args:
+            params: Parameters of the model, and those of `init_params`.
+            state: From `init` or the previous step; returned unchanged unless `train`.
+            batch: Feature name -> array [batch, ...].
+            rng: Source of dropout and of sampled negatives.
+            train: Whether dropout is on and the state moves.
+        """

@@ -1,0 +1,107 @@
+"""Sequence-to-sequence objective: denoising, both causal LMs, generation, finetuning."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from codet5p_jax.models.codet5p import CodeT5p
+from codet5p_jax.objectives.losses import chunked_token_cross_entropy
+from codet5p_jax.typing import Batch, Metrics, PyTree, WeightedMean
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Seq2SeqObjective:
+    """Cross-entropy of the decoder's targets given the encoder's inputs.
+
+    The stream decides what it means: spans to restore, the rest of a file, or, when the encoder
+    sees `[CLM]` alone, a whole file as in a decoder-only language model (paper section 3.1).
+
+    Attributes:
+        model: The network.
+        label_smoothing: Share of probability spread over the vocabulary.
+        z_loss: Weight of the squared log-normalizer.
+        chunk_length: Target positions whose logits exist at once; None means all.
+    """
+
+    model: CodeT5p
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
+    chunk_length: int | None = None
+
+    def init_params(self) -> PyTree:
+        """Returns nothing: the model's parameters are all it trains."""
+        return {}
+
+    def init(self, rng: jax.Array, params: PyTree) -> PyTree:
+        """Returns an empty state."""
+        return {}
+
+    def loss(
+        self, params: PyTree, state: PyTree, batch: Batch, rng: jax.Array, *, train: bool
+    ) -> tuple[WeightedMean, Metrics, PyTree]:
+        """Returns (mean nats per target token, metrics, state).
+
+        Args:
+            params: Parameters of the model.
+            state: Empty.
+            batch: encoder_input_tokens [batch, inputs], decoder_input_tokens,
+                decoder_target_tokens and decoder_loss_weights [batch, targets]; packed batches
+                also encoder_segment_ids and decoder_segment_ids.
+            rng: Source of dropout.
+            train: Whether dropout is on.
+        """
+        result = self._token_loss(params, batch, rng, train)
+        metrics = {
+            "cross_entropy": result.cross_entropy,
+            "accuracy": result.accuracy,
+            "nonpadding_tokens": _nonpadding_tokens(batch),
+        }
+        return result.loss, metrics, state
+
+    def _token_loss(self, params: PyTree, batch: Batch, rng: jax.Array, train: bool):
+        variables, rngs = {"params": params}, {"dropout": rng} if train else {}
+        hidden = self.model.apply(
+            variables,
+            batch["encoder_input_tokens"],
+            batch["decoder_input_tokens"],
+            batch.get("encoder_segment_ids"),
+            batch.get("decoder_segment_ids"),
+            train=train,
+            rngs=rngs,
+            method=_decoder_output,
+        )
+
+        def logits(chunk: Float[Array, "batch chunk embed"]) -> Float[Array, "batch chunk vocab"]:
+            return self.model.apply(variables, chunk, method="logits")
+
+        return chunked_token_cross_entropy(
+            logits,
+            hidden,
+            batch["decoder_target_tokens"],
+            batch["decoder_loss_weights"].astype(jnp.float32),
+            chunk_length=self.chunk_length,
+            label_smoothing=self.label_smoothing,
+            z_loss=self.z_loss,
+            vocab_size=self.model.config.vocab_size,
+        )
+
+
+def _decoder_output(
+    model, encoder_tokens, decoder_tokens, encoder_segments, decoder_segments, *, train
+):
+    encoded = model.encode(encoder_tokens, encoder_segments, train=train)
+    return model.decode(
+        encoded, encoder_tokens, decoder_tokens, encoder_segments, decoder_segments, train=train
+    )
+
+
+def _nonpadding_tokens(batch: Mapping[str, Array]) -> WeightedMean:
+    """Share of positions that hold a token, encoder and decoder together; total counts tokens."""
+    tokens = [batch["encoder_input_tokens"], batch["decoder_target_tokens"]]
+    return WeightedMean(
+        total=sum((jnp.sum(t != 0) for t in tokens), jnp.int32(0)).astype(jnp.float32),
+        weight=jnp.float32(sum(t.size for t in tokens)),
+    )

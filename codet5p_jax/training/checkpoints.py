@@ -1,0 +1,212 @@
+"""Checkpoints: one directory per step with the train state, the data position and metadata."""
+
+import errno
+import json
+import pathlib
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from codet5p_jax.training.state import TrainState
+from codet5p_jax.typing import PyTree
+
+PREFIX = "checkpoint"
+RUN_FILE = "run.json"
+DataState = Mapping[str, Any]  # stream name -> arrays of its iterator's position
+
+
+class CheckpointError(Exception):
+    """A checkpoint that could not be written or read; the message says which and what to do."""
+
+
+class Checkpoints:
+    """The checkpoints of one MODEL_DIR, written while training goes on."""
+
+    def __init__(self, model_dir: str | pathlib.Path, *, keep: int | None = 2) -> None:
+        """Opens the directory, and makes it where it is missing.
+
+        Args:
+            model_dir: MODEL_DIR; checkpoint_<step>/ are made in it.
+            keep: Newest checkpoints to keep; None keeps all.
+        """
+        self._dir = pathlib.Path(model_dir).absolute()
+        self._manager = ocp.CheckpointManager(
+            self._dir,
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep,
+                step_prefix=PREFIX,
+                cleanup_tmp_directories=True,
+                enable_async_checkpointing=True,
+            ),
+            item_names=("state", "data", "metadata"),
+        )
+
+    def save(
+        self, state: TrainState, data: DataState, metadata: Mapping[str, Any], *, step: int
+    ) -> None:
+        """Starts writing a checkpoint; `step` is that of the state.
+
+        Raises:
+            CheckpointError: When this or the previous write failed, a full disk for example.
+        """
+        if step in self._manager.all_steps():
+            return
+        with _explained(self._dir, step):
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(_storable(state)),
+                    data=ocp.args.StandardSave(dict(data)),
+                    metadata=ocp.args.JsonSave(dict(metadata)),
+                ),
+                force=True,
+            )
+
+    def wait(self) -> None:
+        """Returns when all checkpoints are on disk.
+
+        Raises:
+            CheckpointError: When a write failed.
+        """
+        with _explained(self._dir, None):
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
+
+    def restore_newest(self, like: TrainState) -> tuple[TrainState, DataState, int] | None:
+        """Returns (state, data position, step) of the newest readable checkpoint, or None.
+
+        A checkpoint that cannot be read is skipped with a warning that names it.
+
+        Args:
+            like: State of the same structure, of arrays or of shapes with shardings.
+        """
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                return self._restore(step, like)
+            except Exception as error:  # whatever a damaged file raises: the next is tried
+                warnings.warn(
+                    f"Skipping {self._dir / f'{PREFIX}_{step}'}, which cannot be read: "
+                    f"{type(error).__name__}: {str(error)[:500]}",
+                    stacklevel=2,
+                )
+        return None
+
+    def _restore(self, step: int, like: TrainState) -> tuple[TrainState, DataState, int]:
+        args = ocp.args.Composite(
+            state=ocp.args.StandardRestore(_storable(like)),
+            data=ocp.args.StandardRestore(),
+            metadata=ocp.args.JsonRestore(),
+        )
+        restored = self._manager.restore(step, args=args)
+        return _usable(restored["state"]), restored["data"] or {}, step
+
+    def close(self) -> None:
+        """Waits for writes and frees the directory."""
+        self._manager.close()
+
+
+def newest_step(model_dir: str | pathlib.Path) -> int | None:
+    """Returns the newest step that MODEL_DIR has a whole checkpoint of, or None."""
+    steps = [
+        int(path.name.removeprefix(f"{PREFIX}_"))
+        for path in pathlib.Path(model_dir).glob(f"{PREFIX}_*")
+        if path.name.removeprefix(f"{PREFIX}_").isdigit() and (path / "metadata").exists()
+    ]
+    return max(steps, default=None)
+
+
+def load_params(model_dir: str | pathlib.Path, step: int | None = None) -> PyTree:
+    """Returns the parameters of a checkpoint as a nested dict of numpy arrays.
+
+    Args:
+        model_dir: MODEL_DIR of a run or of an import.
+        step: Which checkpoint; None means the newest.
+
+    Raises:
+        FileNotFoundError: When there is no such checkpoint.
+    """
+    path = _checkpoint_path(model_dir, step) / "state"
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        tree = checkpointer.metadata(path).item_metadata.tree
+        wanted = {"params": tree["params"]}
+        args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+        restored = checkpointer.restore(
+            path, args=ocp.args.PyTreeRestore(item=wanted, restore_args=args, partial_restore=True)
+        )
+    return restored["params"]
+
+
+def load_metadata(model_dir: str | pathlib.Path, step: int | None = None) -> dict[str, Any]:
+    """Returns the metadata of a checkpoint: model, tokenizer, corpus, versions, mesh.
+
+    Raises:
+        FileNotFoundError: When there is no such checkpoint.
+    """
+    return json.loads((_checkpoint_path(model_dir, step) / "metadata" / "metadata").read_text())
+
+
+def save_params(
+    model_dir: str | pathlib.Path, params: PyTree, metadata: Mapping[str, Any], *, step: int = 0
+) -> pathlib.Path:
+    """Writes parameters without an optimizer state, as an initial checkpoint; returns its path.
+
+    Raises:
+        CheckpointError: When it cannot be written.
+    """
+    checkpoints = Checkpoints(model_dir)
+    state = TrainState(
+        step=np.int32(step), params=params, opt_state={}, objective_state={}, rng=jax.random.key(0)
+    )
+    checkpoints.save(state, {}, metadata, step=step)
+    checkpoints.wait()
+    checkpoints.close()
+    return _checkpoint_path(model_dir, step)
+
+
+def _checkpoint_path(model_dir: str | pathlib.Path, step: int | None) -> pathlib.Path:
+    found = newest_step(model_dir) if step is None else step
+    path = pathlib.Path(model_dir).absolute() / f"{PREFIX}_{found}"
+    if found is None or not path.is_dir():
+        present = sorted(p.name for p in pathlib.Path(model_dir).glob(f"{PREFIX}_*"))
+        raise FileNotFoundError(
+            f"{model_dir} holds no {PREFIX}_{'<step>' if step is None else step}; it holds "
+            f"{', '.join(present) or 'no checkpoint'}. Give the MODEL_DIR of a training run."
+        )
+    return path
+
+
+def _storable(state: TrainState) -> TrainState:
+    """Replaces the typed random key, which has no place in a file, by its numbers."""
+    if isinstance(state.rng, jax.ShapeDtypeStruct):
+        data = jax.eval_shape(jax.random.key_data, state.rng)
+        return state.replace(
+            rng=jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=state.rng.sharding)
+        )
+    return state.replace(rng=jax.random.key_data(state.rng))
+
+
+def _usable(state: TrainState) -> TrainState:
+    return state.replace(rng=jax.random.wrap_key_data(state.rng))
+
+
+@contextmanager
+def _explained(model_dir: pathlib.Path, step: int | None) -> Iterator[None]:
+    """Turns what a failed write raises into a CheckpointError that says what to do."""
+    try:
+        yield
+    except Exception as error:
+        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
+        full = full or "RESOURCE_EXHAUSTED" in str(error)
+        what = "the disk is full; free space and run again" if full else "see the error above"
+        at = f" at step {step}" if step is not None else ""
+        newest = newest_step(model_dir)
+        kept = f"{PREFIX}_{newest} is intact" if newest is not None else "no checkpoint exists yet"
+        raise CheckpointError(
+            f"Could not write a checkpoint to {model_dir}{at}: {what}. {kept}; the run continues "
+            f"from there. ({type(error).__name__}: {str(error)[:300]})"
+        ) from error

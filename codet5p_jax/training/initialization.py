@@ -1,0 +1,94 @@
+"""Where a run's parameters come from: scratch, or another model's checkpoint made to fit."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import struct, traverse_util
+
+from codet5p_jax.typing import PyTree
+
+Path = tuple[str, ...]
+VOCABULARY = {("token_embedder", "embedding"): 0, ("lm_head", "kernel"): 1}  # path -> vocab axis
+
+
+class Transfer(struct.PyTreeNode):
+    """Parameters taken over from a checkpoint, and what was not in it.
+
+    Attributes:
+        params: Parameters in the shape of the run.
+        fresh: Paths that keep their random initialisation, with slashes.
+        unused: Paths of the checkpoint that the run has no place for.
+        extended_rows: Vocabulary rows set to the mean row, first and end; equal when none.
+    """
+
+    params: PyTree
+    fresh: list[str] = struct.field(pytree_node=False)
+    unused: list[str] = struct.field(pytree_node=False)
+    extended_rows: tuple[int, int] = struct.field(pytree_node=False)
+
+    def summary(self) -> dict[str, Any]:
+        """Returns what to record in a run's metadata."""
+        return {"fresh": self.fresh, "unused": self.unused, "extended_rows": self.extended_rows}
+
+
+def transfer_params(
+    target: PyTree, source: PyTree, *, vocab_size: int, source_vocab_size: int
+) -> Transfer:
+    """Returns `target` with every parameter of `source` that has a place in it.
+
+    Where the vocabulary grew (stage 2 adds three task tokens), new rows become the mean row.
+
+    Args:
+        target: Freshly initialised parameters.
+        source: Parameters of a checkpoint.
+        vocab_size: Rows of the run's vocabulary that have a meaning.
+        source_vocab_size: The same of the checkpoint.
+
+    Raises:
+        ValueError: When a parameter of both has different shapes, or the vocabulary shrank.
+    """
+    if vocab_size < source_vocab_size:
+        raise ValueError(
+            f"The initial checkpoint has a vocabulary of {source_vocab_size}, the model "
+            f"{vocab_size}; set T5Config.vocab_size to {source_vocab_size} or more."
+        )
+    new: dict[Path, Any] = traverse_util.flatten_dict(target)
+    old: Mapping[Path, Any] = traverse_util.flatten_dict(source)
+    taken = {}
+    for path, value in new.items():
+        if path not in old:
+            continue
+        taken[path] = old[path]
+        if path in VOCABULARY:
+            taken[path] = _extended(
+                old[path], value.shape, VOCABULARY[path], source_vocab_size, vocab_size
+            )
+        if taken[path].shape != value.shape:
+            raise ValueError(
+                f"{'/'.join(path)} has shape {old[path].shape} in the initial checkpoint and "
+                f"{value.shape} in the model; use the checkpoint's model file."
+            )
+    if not taken:
+        raise ValueError(
+            f"The initial checkpoint shares no parameter with the model; it holds "
+            f"{', '.join(sorted({path[0] for path in old}))}."
+        )
+    return Transfer(
+        params=traverse_util.unflatten_dict({**new, **taken}),
+        fresh=sorted("/".join(path) for path in new.keys() - old.keys()),
+        unused=sorted("/".join(path) for path in old.keys() - new.keys()),
+        extended_rows=(source_vocab_size, vocab_size),
+    )
+
+
+def _extended(
+    old: np.ndarray, shape: tuple[int, ...], axis: int, old_size: int, size: int
+) -> np.ndarray:
+    """Returns the vocabulary parameter with rows old_size..size set to the mean row."""
+    real = np.take(np.asarray(jax.device_get(old)), np.arange(old_size), axis=axis)
+    mean = real.mean(axis=axis, keepdims=True)
+    added = np.repeat(mean, size - old_size, axis=axis)
+    padding = np.repeat(np.zeros_like(mean), shape[axis] - size, axis=axis)
+    return np.concatenate([real, added, padding], axis=axis).astype(real.dtype)

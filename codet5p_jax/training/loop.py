@@ -1,0 +1,319 @@
+"""The training loop: phases of steps, metrics, evaluation, checkpoints, and a clean stop."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from codet5p_jax.progress import Progress, progress
+from codet5p_jax.training.batch_streams import BatchStreams, OpenBatches
+from codet5p_jax.training.checkpoints import Checkpoints, load_metadata, load_params
+from codet5p_jax.training.curriculum import Curriculum, Phase, Stream
+from codet5p_jax.training.identity import claim_model_dir
+from codet5p_jax.training.initialization import transfer_params
+from codet5p_jax.training.metric_window import MetricWindow, WindowMeans, sum_metrics
+from codet5p_jax.training.metric_writer import MetricWriter
+from codet5p_jax.training.partitioning import Partitioner
+from codet5p_jax.training.preemption import StopRequest, stop_on_signals
+from codet5p_jax.training.state import TrainState
+from codet5p_jax.training.step import eval_step, train_step
+from codet5p_jax.typing import Batch, Metrics, PyTree
+
+
+class NonFiniteLossError(FloatingPointError):
+    """A loss that is no number; the last checkpoint holds the state before it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How often a run does what, in steps.
+
+    Attributes:
+        log_period: Metrics are means over so many steps.
+        checkpoint_period: Between two checkpoints.
+        checkpoints_kept: Newest checkpoints kept; None keeps all.
+        eval_period: Between two evaluations of the loss on held-out data; None means never.
+        eval_batches: Held-out batches per stream and evaluation.
+    """
+
+    log_period: int = 50
+    checkpoint_period: int = 1_000
+    checkpoints_kept: int | None = 2
+    eval_period: int | None = 1_000
+    eval_batches: int = 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training run, from start to end or to the next interruption.
+
+    Attributes:
+        model_dir: Where checkpoints and metrics go; a run that finds a checkpoint there resumes.
+        curriculum: What is trained when.
+        learning_rate: Step -> learning rate.
+        optimizer: Learning rate schedule -> optax transformation.
+        open_batches: Dataset of a stream -> its batches.
+        identity: What MODEL_DIR must stay the same in (see identity.py).
+        metadata: Written into every checkpoint.
+        partitioner: Places the state on devices.
+        schedule: How often to log, save and evaluate.
+        initial_checkpoint_path: MODEL_DIR to take parameters from when this run starts new.
+        seed: Root of all randomness of the run, but the data's.
+    """
+
+    model_dir: str
+    curriculum: Curriculum
+    learning_rate: optax.Schedule
+    optimizer: Callable[[optax.Schedule], optax.GradientTransformation]
+    open_batches: OpenBatches
+    identity: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+    partitioner: Partitioner
+    schedule: Schedule
+    initial_checkpoint_path: str | None = None
+    seed: int = 0
+
+    def train(self) -> int:
+        """Trains to the end of the curriculum; returns 0, or 128 + the signal that stopped it."""
+        claim_model_dir(self.model_dir, self.identity)
+        checkpoints = Checkpoints(self.model_dir, keep=self.schedule.checkpoints_kept)
+        with stop_on_signals() as stop:
+            state, positions = self._start(checkpoints)
+            step = int(state.step)
+            streams = BatchStreams(self.open_batches, positions)
+            with (
+                MetricWriter(self.model_dir, resume_step=step) as writer,
+                progress("training", self.curriculum.steps, unit="steps") as bar,
+            ):
+                bar.advance(step)
+                while step < self.curriculum.steps and not stop:
+                    state = self._run_phase(state, step, streams, checkpoints, writer, bar, stop)
+                    step = int(state.step)
+            self._save(checkpoints, state, streams, step)
+            checkpoints.wait()
+        streams.close()
+        checkpoints.close()
+        return stop.exit_code
+
+    # The ways a run can start, in this order:
+    # 1. MODEL_DIR's newest readable checkpoint; 2. the initial checkpoint; 3. scratch.
+    def _start(self, checkpoints: Checkpoints) -> tuple[TrainState, Mapping[str, Any]]:
+        abstract = self._abstract_state()
+        restored = checkpoints.restore_newest(abstract)
+        if restored is not None:
+            state, positions, step = restored
+            print(f"Resuming from step {step} of {self.model_dir}.")
+            return state, positions
+        state = self._initial_state(self._initial_params())
+        return state, {}
+
+    def _create(self, key_data: jax.Array, taken: PyTree | None = None) -> TrainState:
+        """Returns the state at step 0, its parameters still with their logical axis names."""
+        rng = jax.random.wrap_key_data(key_data)
+        init_rng, objective_rng = jax.random.split(jax.random.fold_in(rng, 0))
+        params = self._fresh_params(init_rng)
+        if taken is not None:
+            params = jax.tree.map(_with_value, params, taken, is_leaf=_is_boxed)
+        objective_state = {
+            name: stream.objective.init(jax.random.fold_in(objective_rng, index), params)
+            for index, (name, stream) in enumerate(sorted(self.curriculum.streams.items()))
+        }
+        return TrainState(
+            step=jnp.int32(0),
+            params=params,
+            opt_state=self._optimizer.init(params),
+            objective_state=objective_state,
+            rng=rng,
+        )
+
+    def _fresh_params(self, rng: jax.Array) -> PyTree:
+        """Initialises the model (that of the first stream: all share it) and the objectives."""
+        streams = list(self.curriculum.streams.values())
+        tokens = jnp.ones((1, 2), jnp.int32)
+        params = dict(streams[0].objective.model.init(rng, tokens, tokens)["params"])
+        for stream in streams:
+            params |= stream.objective.init_params()
+        return params
+
+    @functools.cached_property
+    def _optimizer(self) -> optax.GradientTransformation:
+        return self.optimizer(self.learning_rate)
+
+    @functools.cached_property
+    def _key_data(self) -> jax.Array:
+        return jax.random.key_data(jax.random.key(self.seed))
+
+    @functools.cached_property
+    def _state_axes(self) -> TrainState:
+        """Mesh axes of every leaf of the state."""
+        return self.partitioner.get_mesh_axes(jax.eval_shape(self._create, self._key_data))
+
+    def _abstract_state(self) -> TrainState:
+        """Returns shapes, dtypes and shardings of the state; nothing is allocated."""
+        shapes = nn.unbox(jax.eval_shape(self._create, self._key_data))
+        shardings = self.partitioner.shardings(self._state_axes)
+        return jax.tree.map(
+            lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding),
+            shapes,
+            shardings,
+        )
+
+    def _initial_params(self) -> PyTree | None:
+        """Returns the initial checkpoint's parameters made to fit, or None for scratch."""
+        if self.initial_checkpoint_path is None:
+            return None
+        source = load_params(self.initial_checkpoint_path)
+        metadata = load_metadata(self.initial_checkpoint_path)
+        fresh_rng = jax.random.split(jax.random.fold_in(jax.random.key(self.seed), 0))[0]
+        fresh = nn.unbox(jax.jit(self._fresh_params)(fresh_rng))
+        model = next(iter(self.curriculum.streams.values())).objective.model
+        transfer = transfer_params(
+            fresh,
+            source,
+            vocab_size=model.config.vocab_size,
+            source_vocab_size=metadata["model"]["vocab_size"],
+        )
+        print(f"Parameters from {self.initial_checkpoint_path}: {_sentence(transfer.summary())}")
+        return transfer.params
+
+    def _initial_state(self, taken: PyTree | None) -> TrainState:
+        def create(key_data: jax.Array, taken: PyTree | None) -> TrainState:
+            return nn.unbox(self._create(key_data, taken))
+
+        make = jax.jit(create, out_shardings=self.partitioner.shardings(self._state_axes))
+        return make(self._key_data, taken)
+
+    def _run_phase(
+        self,
+        state: TrainState,
+        start: int,
+        streams: BatchStreams,
+        checkpoints: Checkpoints,
+        writer: MetricWriter,
+        bar: Progress,
+        stop: StopRequest,
+    ) -> TrainState:
+        """Trains from step `start` to the end of its phase, or to a stop request."""
+        phase, end = self.curriculum.phase_at(start)
+        for stream in phase.streams:
+            streams.open(stream.name, stream.dataset)
+        step_fn = self._compiled_step(phase)
+        batches = self._next_batches(phase, streams)
+        window = MetricWindow(self.schedule.log_period)
+        for step in range(start + 1, end + 1):
+            state, metrics = step_fn(state, batches)
+            finished = window.add(step, metrics)
+            due = step % self.schedule.checkpoint_period == 0
+            if due:
+                self._save(checkpoints, state, streams, step)
+            if step < end and not stop:
+                batches = self._next_batches(phase, streams)  # while the devices compute
+            self._log(finished, phase, writer, bar)
+            bar.advance(1)
+            if self._eval_due(step):
+                self._evaluate(state, phase, step, writer)
+            if stop:
+                break
+        self._log(window.close(), phase, writer, bar)
+        return state
+
+    def _compiled_step(self, phase: Phase) -> Callable[..., tuple[TrainState, Metrics]]:
+        step_fn = functools.partial(
+            train_step,
+            streams=phase.streams,
+            optimizer=self._optimizer,
+            learning_rate=self.learning_rate,
+        )
+        return self.partitioner.partition(
+            step_fn, (self._state_axes, None), (self._state_axes, None), donate_argnums=0
+        )
+
+    def _next_batches(self, phase: Phase, streams: BatchStreams) -> Mapping[str, Batch]:
+        return {
+            stream.name: self.partitioner.put_batch(streams.next(stream.name))
+            for stream in phase.streams
+        }
+
+    def _save(
+        self, checkpoints: Checkpoints, state: TrainState, streams: BatchStreams, step: int
+    ) -> None:
+        checkpoints.save(state, streams.positions(), {**self.metadata, "step": step}, step=step)
+
+    def _log(
+        self, values: WindowMeans | None, phase: Phase, writer: MetricWriter, bar: Progress
+    ) -> None:
+        if values is None:
+            return
+        losses = {k: v for k, v in values.metrics.items() if k.endswith("/loss")}
+        writer.write(values.step, "train", phase.name, values.metrics)
+        bar.advance(
+            0, note=" ".join(f"{k.removesuffix('/loss')} {v:.3f}" for k, v in losses.items())
+        )
+        bad = [name for name, value in losses.items() if not math.isfinite(value)]
+        if bad:
+            raise NonFiniteLossError(
+                f"{', '.join(bad)} is not finite at step {values.step} of {self.model_dir}. The "
+                "newest checkpoint is from before; lower the learning rate or clip more, and run "
+                "again."
+            )
+
+    def _eval_due(self, step: int) -> bool:
+        period = self.schedule.eval_period
+        return period is not None and (step % period == 0 or step == self.curriculum.steps)
+
+    def _evaluate(self, state: TrainState, phase: Phase, step: int, writer: MetricWriter) -> None:
+        """Writes the mean loss of each stream on its first held-out batches."""
+        values: dict[str, float] = {}
+        for stream in phase.streams:
+            if stream.eval_dataset is not None:
+                values |= self._held_out_means(state, stream)
+        if values:
+            writer.write(step, "eval", phase.name, values)
+
+    def _held_out_means(self, state: TrainState, stream: Stream) -> dict[str, float]:
+        iterator = self.open_batches(stream.eval_dataset)
+        step_fn = self._eval_steps[stream.name]
+        total: Metrics = {}
+        for batch in _first(iterator, self.schedule.eval_batches):
+            metrics = step_fn(state, self.partitioner.put_batch(batch))
+            total = metrics if not total else sum_metrics(total, metrics)
+        iterator.close()
+        return {name: float(mean.compute()) for name, mean in total.items()}
+
+    @functools.cached_property
+    def _eval_steps(self) -> Mapping[str, Callable[[TrainState, Batch], Metrics]]:
+        def partition(stream: Stream) -> Callable[[TrainState, Batch], Metrics]:
+            step_fn = functools.partial(eval_step, stream=stream)
+            return self.partitioner.partition(step_fn, (self._state_axes, None), None)
+
+        return {name: partition(stream) for name, stream in self.curriculum.streams.items()}
+
+
+def _first(iterator: Any, count: int) -> Iterator[Mapping[str, Any]]:
+    for _ in range(count):
+        try:
+            yield next(iterator)
+        except StopIteration:
+            return
+
+
+def _is_boxed(leaf: Any) -> bool:
+    return isinstance(leaf, nn.meta.AxisMetadata)
+
+
+def _with_value(leaf: Any, value: jax.Array) -> Any:
+    return leaf.replace_boxed(value) if _is_boxed(leaf) else value
+
+
+def _sentence(summary: Mapping[str, Any]) -> str:
+    start, end = summary["extended_rows"]
+    rows = f"vocabulary rows {start}..{end - 1} set to the mean row" if end > start else ""
+    fresh = f"newly initialised: {', '.join(summary['fresh'])}" if summary["fresh"] else ""
+    unused = f"not used: {', '.join(summary['unused'])}" if summary["unused"] else ""
+    return "; ".join(part for part in (rows, fresh, unused) if part) or "all taken over."

@@ -1,0 +1,71 @@
+"""One optimizer step, and one evaluation step, as pure functions of (state, batches)."""
+
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from codet5p_jax.training.curriculum import Stream
+from codet5p_jax.training.state import TrainState
+from codet5p_jax.typing import Batch, Metrics, PyTree, WeightedMean
+
+
+def train_step(
+    state: TrainState,
+    batches: Mapping[str, Batch],
+    *,
+    streams: Sequence[Stream],
+    optimizer: optax.GradientTransformation,
+    learning_rate: optax.Schedule,
+) -> tuple[TrainState, Metrics]:
+    """Returns the state after one update on one batch of each stream, and their metrics.
+
+    Args:
+        state: State before the update.
+        batches: Stream name -> global batch.
+        streams: What to learn; the weighted mean losses are summed.
+        optimizer: Gradients -> updates.
+        learning_rate: Step -> learning rate, for the metrics only.
+    """
+
+    def loss_fn(params: PyTree):
+        losses, metrics, objective_state = [], {}, dict(state.objective_state)
+        for index, stream in enumerate(streams):
+            rng = jax.random.fold_in(state.step_rng(), index)
+            loss, stream_metrics, objective_state[stream.name] = stream.objective.loss(
+                params, state.objective_state[stream.name], batches[stream.name], rng, train=True
+            )
+            losses.append(stream.weight * loss.compute())
+            metrics |= _named(stream.name, {"loss": loss, **stream_metrics})
+        return sum(losses, jnp.float32(0.0)), (metrics, objective_state)
+
+    grads, (metrics, objective_state) = jax.grad(loss_fn, has_aux=True)(state.params)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    metrics |= {
+        "learning_rate": _scalar(learning_rate(state.step)),
+        "gradient_norm": _scalar(optax.global_norm(grads)),
+        "update_norm": _scalar(optax.global_norm(updates)),
+        "parameter_norm": _scalar(optax.global_norm(params)),
+    }
+    new_state = state.replace(
+        step=state.step + 1, params=params, opt_state=opt_state, objective_state=objective_state
+    )
+    return new_state, metrics
+
+
+def eval_step(state: TrainState, batch: Batch, *, stream: Stream) -> Metrics:
+    """Returns the metrics of one held-out batch of `stream`; nothing in the state moves."""
+    loss, metrics, _ = stream.objective.loss(
+        state.params, state.objective_state[stream.name], batch, state.rng, train=False
+    )
+    return _named(stream.name, {"loss": loss, **metrics})
+
+
+def _named(stream: str, metrics: Metrics) -> Metrics:
+    return {f"{stream}/{name}": value for name, value in metrics.items()}
+
+
+def _scalar(value: jax.Array) -> WeightedMean:
+    return WeightedMean(jnp.asarray(value, jnp.float32), jnp.float32(1.0))
