@@ -1,0 +1,172 @@
+"""The README.md of an export: what the model is, how it was trained, how to load it, its limits."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from codet5p_jax.models.config import T5Config
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where a model comes from; whatever is unknown is said to be so.
+
+    Attributes:
+        name: What the card calls the model.
+        steps: Training steps taken.
+        recipe: Name of the run's recipe or gin file.
+        corpus: Name and fingerprint of the corpus, as in the checkpoint's metadata.
+        languages: Language -> number of files in training.
+        licenses: Licence of source code -> number of files in training.
+        tokenizer: Fingerprint of the tokenizer.
+        evaluation: Contents of evaluation.json: numbers, in any nesting.
+    """
+
+    name: str = "CodeT5+"
+    steps: int | None = None
+    recipe: str | None = None
+    corpus: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    languages: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    licenses: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    tokenizer: str | None = None
+    evaluation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def model_card(config: T5Config, *, provenance: Provenance, left_out: tuple[str, ...]) -> str:
+    """Returns the card in Markdown, with the front matter that model hubs read.
+
+    Args:
+        config: Config of the model.
+        provenance: How it was trained.
+        left_out: Paths of parameters of the trained model that the export does not hold.
+    """
+    sections = (
+        _FRONT_MATTER,
+        _introduction(config, provenance),
+        _LOADING,
+        _training(provenance),
+        _counts("Source code by language", "language", provenance.languages),
+        _counts("Source code by licence", "licence", provenance.licenses),
+        _evaluation(provenance.evaluation),
+        _limitations(left_out),
+        _LICENCE,
+    )
+    return "\n\n".join(section.strip() for section in sections if section) + "\n"
+
+
+def flattened(contents: Any, *, prefix: str = "") -> Iterator[tuple[str, int | float]]:
+    """Yields (path, number) for every number in nested dicts; paths are joined by " / "."""
+    if isinstance(contents, Mapping):
+        for key, value in contents.items():
+            yield from flattened(value, prefix=f"{prefix} / {key}" if prefix else str(key))
+    elif isinstance(contents, int | float) and not isinstance(contents, bool):
+        yield prefix, contents
+
+
+_FRONT_MATTER = """
+---
+library_name: transformers
+tags:
+- code
+- codet5p
+- text2text-generation
+---
+"""
+
+_LOADING = """
+## Loading
+
+```python
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("PATH_OF_THIS_FOLDER")
+model = AutoModelForSeq2SeqLM.from_pretrained("PATH_OF_THIS_FOLDER")
+inputs = tokenizer("def mean(values):\\n    return", return_tensors="pt")
+outputs = model.generate(input_ids=inputs.input_ids, attention_mask=inputs.attention_mask)
+print(tokenizer.decode(outputs[0], skip_special_tokens=True))
+```
+
+A sequence is `<s> ... </s>`, for the encoder and as target alike; the decoder starts from `<pad>`.
+Span denoising uses `<extra_id_0>` ... `<extra_id_99>`, causal language modeling puts `<unk>` first
+in the encoder.
+"""
+
+_LICENCE = """
+## Licence
+
+The weights carry no licence yet: whoever publishes them chooses one, mindful of the licences of
+the source code above. Output may resemble that code.
+"""
+
+
+def _introduction(config: T5Config, provenance: Provenance) -> str:
+    embeddings = "tied" if config.tie_embeddings else "untied"
+    feed_forward = "gated gelu" if config.gated_mlp else "relu"
+    return (
+        f"# {provenance.name}\n\n"
+        "An encoder-decoder language model of source code, pretrained with the objectives of\n"
+        "CodeT5+ (Wang et al. 2023, arXiv 2305.07922) by codet5p_jax. It is no released CodeT5+\n"
+        "checkpoint and was not trained by its authors.\n\n"
+        "| | |\n|---|---|\n"
+        "| architecture | T5ForConditionalGeneration |\n"
+        f"| layers, encoder + decoder | {config.num_encoder_layers} + {config.num_decoder_layers} |"
+        f"\n| width, heads x head width, feed-forward | {config.embed_dim}, {config.num_heads} x "
+        f"{config.head_dim}, {config.mlp_dim} {feed_forward} |\n"
+        f"| vocabulary | {config.vocab_size:,}, {embeddings} |"
+    )
+
+
+def _training(provenance: Provenance) -> str:
+    corpus = ", ".join(f"{key} {value}" for key, value in provenance.corpus.items())
+    rows = {
+        "steps": "unknown" if provenance.steps is None else f"{provenance.steps:,}",
+        "recipe": provenance.recipe or "unknown",
+        "corpus": corpus or "unknown",
+        "tokenizer fingerprint": provenance.tokenizer or "unknown",
+    }
+    return "## Training\n\n" + _table(("", ""), rows.items())
+
+
+def _counts(title: str, column: str, counts: Mapping[str, int]) -> str:
+    if not counts:
+        return ""
+    rows = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return f"### {title}\n\n" + _table(
+        (column, "files"), ((name, f"{count:,}") for name, count in rows)
+    )
+
+
+def _evaluation(evaluation: Mapping[str, Any]) -> str:
+    rows = [(path, f"{value:,.4g}") for path, value in flattened(evaluation)]
+    if not rows:
+        return "## Evaluation\n\nNone was made before this export."
+    return (
+        "## Evaluation\n\nOn source code held out of training; good and bad numbers alike.\n\n"
+        + _table(("measure", "value"), rows)
+    )
+
+
+def _limitations(left_out: tuple[str, ...]) -> str:
+    heads = ""
+    if left_out:
+        names = ", ".join(f"`{path}`" for path in left_out)
+        heads = (
+            f"\n- The trained model has parameters that this format cannot hold: {names}. "
+            "Embeddings and matching scores need the original checkpoint."
+        )
+    return (
+        "## Limitations\n\n"
+        "- Generated code may be wrong, insecure or not run at all: review and test it.\n"
+        "- It knows the languages above, as they were written when the corpus was collected.\n"
+        "- Not tuned to follow instructions, nor filtered for harmful or personal content beyond\n"
+        f"  the filters of the corpus.{heads}"
+    )
+
+
+def _table(columns: tuple[str, str], rows: Any) -> str:
+    lines = [f"| {columns[0]} | {columns[1]} |", "|---|---|"]
+    return "\n".join(lines + [f"| {_cell(left)} | {_cell(right)} |" for left, right in rows])
+
+
+def _cell(text: str) -> str:
+    return str(text).replace("|", "\\|").replace("\n", " ")
