@@ -1,0 +1,51 @@
+"""Pairs of documentation and code: text and code each become `<s> ... </s>`, cut to fit."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from codet5p_jax.data.blocks import Block
+from codet5p_jax.data.slices import enclose, row_bounds
+from codet5p_jax.tokenizer import CodeTokenizer
+
+BOUNDARY_TOKENS = 2  # <s> and </s>
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EnclosePairs:
+    """The block function of the bimodal tasks.
+
+    Attributes:
+        tokenizer: Its ids are used, nothing is encoded.
+        names: What to call the text and the code, for instance inputs and targets.
+    """
+
+    tokenizer: CodeTokenizer
+    names: Mapping[str, str] = dataclasses.field(
+        default_factory=lambda: {"text": "text", "code": "code"}
+    )
+
+    def __call__(
+        self, block: Block, *, seed: tf.Tensor, sequence_length: Mapping[str, int]
+    ) -> Block:
+        """Returns the pairs of `block`, each side at most as long as `sequence_length` says.
+
+        Raises:
+            ValueError: If a length has no room for a token.
+        """
+        sides = {
+            new: self._enclose(block[old], sequence_length[new], new)
+            for old, new in self.names.items()
+        }
+        return {**sides, "pair_id": block["pair_id"]}
+
+    def _enclose(self, rows: tf.RaggedTensor, length: int, name: str) -> tf.RaggedTensor:
+        if length <= BOUNDARY_TOKENS:
+            raise ValueError(
+                f"TASK_FEATURE_LENGTHS gives {name!r} {length} tokens; <s>, </s> and a token "
+                "between them need 3."
+            )
+        starts, limits = row_bounds(rows)
+        limits = tf.minimum(limits, starts + length - BOUNDARY_TOKENS)
+        return enclose(rows, [self.tokenizer.bos_id], starts, limits, [self.tokenizer.eos_id])

@@ -1,0 +1,110 @@
+"""Causal language modeling (CodeT5+, section 3.1): files become (inputs, targets).
+
+    seq2seq        [CLM] first part of a file   ->  <s> the rest </s>
+    decoder only   [CLM]                        ->  <s> the whole </s>
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from codet5p_jax.data.blocks import Block
+from codet5p_jax.data.chunking import cut_documents
+from codet5p_jax.data.slices import enclose, row_bounds
+from codet5p_jax.tokenizer import CodeTokenizer
+
+BOUNDARY_TOKENS = 2  # <s> and </s>
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitAtPivot:
+    """The block function of seq2seq causal language modeling.
+
+    Attributes:
+        tokenizer: Its ids are used, nothing is encoded.
+        min_prefix: Smallest part to encode, as a share of the chunk.
+        max_prefix: Largest part to encode, as a share of the chunk.
+    """
+
+    tokenizer: CodeTokenizer
+    min_prefix: float = 0.1
+    max_prefix: float = 0.9
+
+    def __call__(
+        self, block: Block, *, seed: tf.Tensor, sequence_length: Mapping[str, int]
+    ) -> Block:
+        """Returns `inputs` and `targets` of chunks of the files in `block`."""
+        chunks = cut_documents(block, max_length=self.chunk_length(sequence_length))["tokens"]
+        pivots = self.pivots(chunks, seed)
+        starts, limits = row_bounds(chunks)
+        return {
+            "inputs": enclose(chunks, [self.tokenizer.clm_id], starts, pivots, []),
+            "targets": enclose(
+                chunks, [self.tokenizer.bos_id], pivots, limits, [self.tokenizer.eos_id]
+            ),
+        }
+
+    def chunk_length(self, sequence_length: Mapping[str, int]) -> int:
+        """Returns the tokens of the longest chunk that fits wherever its pivot falls.
+
+        Raises:
+            ValueError: If the lengths leave no room for two tokens.
+        """
+        inputs, targets = sequence_length["inputs"] - 1, sequence_length["targets"]
+        most_targets = targets - BOUNDARY_TOKENS
+        length = math.floor(min(inputs / self.max_prefix, most_targets / (1 - self.min_prefix)))
+        if length < 2:
+            raise ValueError(
+                "Seq2seq causal language modeling needs room for [CLM] and a token in the inputs, "
+                "and for <s>, a token and </s> in the targets; TASK_FEATURE_LENGTHS gives "
+                f"{dict(sequence_length)}."
+            )
+        return length
+
+    def pivots(self, chunks: tf.RaggedTensor, seed: tf.Tensor) -> tf.Tensor:
+        """Returns where the rest of each chunk begins in the flat tokens: int32 [rows, 1]."""
+        starts, limits = row_bounds(chunks)
+        lengths = tf.cast(limits - starts, tf.float32)
+        # The epsilon keeps 0.9 * 10 from being 8.999...
+        low = tf.cast(tf.math.ceil(lengths * self.min_prefix - 1e-4), tf.int32)
+        high = tf.cast(tf.math.floor(lengths * self.max_prefix + 1e-4), tf.int32)
+        choices = tf.maximum(high - low + 1, 1)
+        uniform = tf.random.stateless_uniform(tf.shape(lengths), tf.stack([seed[0], seed[1]]))
+        chosen = tf.cast(uniform * tf.cast(choices, tf.float32), tf.int32)
+        return starts + tf.minimum(low + tf.minimum(chosen, choices - 1), limits - starts - 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PredictAll:
+    """The block function of decoder-only causal language modeling.
+
+    Attributes:
+        tokenizer: Its ids are used, nothing is encoded.
+    """
+
+    tokenizer: CodeTokenizer
+
+    def __call__(
+        self, block: Block, *, seed: tf.Tensor, sequence_length: Mapping[str, int]
+    ) -> Block:
+        """Returns `inputs`, `[CLM]` alone, and `targets`, chunks of the files in `block`.
+
+        Raises:
+            ValueError: If the targets have no room for a token.
+        """
+        length = sequence_length["targets"] - BOUNDARY_TOKENS
+        if length < 1 or sequence_length["inputs"] < 1:
+            raise ValueError(
+                "Decoder-only causal language modeling needs inputs of 1 token and targets of 3 "
+                f"or more; TASK_FEATURE_LENGTHS gives {dict(sequence_length)}."
+            )
+        chunks = cut_documents(block, max_length=length)["tokens"]
+        starts, limits = row_bounds(chunks)
+        return {
+            "inputs": enclose(chunks, [self.tokenizer.clm_id], starts, starts, []),
+            "targets": enclose(
+                chunks, [self.tokenizer.bos_id], starts, limits, [self.tokenizer.eos_id]
+            ),
+        }
