@@ -1,1 +1,114 @@
-def main(): raise SystemExit("not yet")
+"""The console script `codet5p`: picks a subcommand and imports only what it needs."""
+
+import argparse
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Iterable, Sequence
+
+COMMANDS = {  # name -> (module, what it does)
+    "pretrain": ("pretrain", "the main job: corpus, tokenizer, both stages, evaluation, export"),
+    "corpus": ("corpus", "build a corpus from source code, or show one"),
+    "tokenizer": ("tokenizer", "train the tokenizer on a corpus"),
+    "cache": ("cache", "tokenise a corpus once, into SeqIO's offline cache"),
+    "train": ("train", "train a model from gin files"),
+    "eval": ("eval", "evaluate a model on held-out data"),
+    "infer": ("infer", "generate from prompts"),
+    "export": ("export", "write a checkpoint in Hugging Face format"),
+    "import": ("import_", "read a model in Hugging Face format"),
+    "verify": ("verify", "compare an export with transformers"),
+    "report": ("report", "draw a run into one HTML page"),
+}
+
+
+class UsageError(ValueError):
+    """A command line that cannot be run; the message says what to write instead."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Names the nearest valid subcommand or flag when one is unknown."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UsageError(f"{message} See: {self.prog} --help")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one subcommand and exits with its code; a user's mistake is one line and code 2."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        sys.exit(_run(words) or 0)
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        print("codet5p: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if not type(error).__module__.startswith("codet5p_jax"):
+            raise
+        _fail(error)
+
+
+def _fail(error: Exception) -> None:
+    if os.environ.get("CODET5P_TRACEBACK"):
+        raise error
+    print(f"codet5p: error: {error}", file=sys.stderr)
+    print("(set CODET5P_TRACEBACK=1 to see where it was raised)", file=sys.stderr)
+    sys.exit(2)
+
+
+def _run(words: list[str]) -> int | None:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return 0
+    name, *rest = words
+    if name == "--version":
+        from codet5p_jax import __version__
+
+        print(__version__)
+        return 0
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=2)
+        hint = f"Did you mean {' or '.join(near)}?" if near else f"Known: {', '.join(COMMANDS)}."
+        raise UsageError(f"unknown command {name!r}. {hint}")
+    module = importlib.import_module(f"codet5p_jax.cli.{COMMANDS[name][0]}")
+    parser = _Parser(prog=f"codet5p {name}", description=COMMANDS[name][1], allow_abbrev=False)
+    module.add_arguments(parser)
+    return module.run(_parse(parser, as_bindings(rest)))
+
+
+def as_bindings(words: Iterable[str]) -> list[str]:
+    """Returns a command line with each --gin.NAME=VALUE written as --gin_bindings=NAME=VALUE."""
+    flag = "--gin."
+    return [
+        f"--gin_bindings={word.removeprefix(flag)}" if word.startswith(flag) else word
+        for word in words
+    ]
+
+
+def _parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
+    namespace, unknown = parser.parse_known_args(words)
+    if unknown:
+        flags = [flag for action in parser._actions for flag in action.option_strings]
+        near = difflib.get_close_matches(unknown[0].split("=")[0], flags, n=2)
+        hint = f"Did you mean {' or '.join(near)}?" if near else f"See: {parser.prog} --help"
+        raise UsageError(f"unknown argument {unknown[0]!r}. {hint}")
+    return namespace
+
+
+def _usage() -> str:
+    lines = [f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: codet5p COMMAND [ARGUMENT ...]",
+            "",
+            "Pretraining of CodeT5+ in JAX. Commands:",
+            *lines,
+            "",
+            "codet5p COMMAND --help tells more.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""Gin files and bindings of a command line -> the function to run, with errors that help.
+
+Nothing else in the package knows gin.
+"""
+
+import argparse
+import ast
+import difflib
+import importlib.resources
+import inspect
+import pathlib
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gin
+from gin import config as gin_internals
+
+
+class GinConfigError(ValueError):
+    """Gin files or bindings that do not fit the code; the message names the nearest names."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds T5X's flags: --gin_file=PATH, repeatable, and --gin.NAME=VALUE."""
+    parser.add_argument(
+        "--gin_file",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="gin file, a path or a name below gin/, such as recipes/quickstart_stage1.gin; "
+        "repeatable, the later one wins",
+    )
+    parser.add_argument(
+        "--gin_bindings",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="binding, such as BATCH_SIZE=64; --gin.BATCH_SIZE=64 is the same",
+    )
+
+
+def gin_directories() -> list[pathlib.Path]:
+    """Returns where gin files are looked for: here, the repository's gin/, the package's."""
+    repository = pathlib.Path(__file__).parents[2] / "gin"
+    packaged = pathlib.Path(str(importlib.resources.files("codet5p_jax"))) / "gin"
+    return [pathlib.Path.cwd(), *(path for path in (repository, packaged) if path.is_dir())]
+
+
+def bind(
+    function: Callable[..., Any], *, gin_files: Sequence[str], bindings: Sequence[str]
+) -> Callable[[], Any]:
+    """Returns `function` with its arguments bound by gin; parses the files anew.
+
+    Args:
+        function: What to call; its module is named in the gin files.
+        gin_files: Paths, or names below gin/.
+        bindings: NAME=VALUE; a plain text value needs no quotes.
+
+    Raises:
+        GinConfigError: For an unknown file, name, parameter or macro, and for a missing value.
+    """
+    gin.clear_config()
+    for directory in gin_directories():
+        gin.add_config_file_search_path(str(directory))
+    for path in gin_files:
+        _check_file(path)
+    quoted = [_quoted(binding) for binding in bindings]
+    try:
+        gin.parse_config_files_and_bindings(list(gin_files), [], finalize_config=False)
+        _check_macros(bindings)
+        gin.parse_config(quoted)
+        _check_required()
+        return gin.get_configurable(function)
+    except GinConfigError:
+        raise
+    except (ValueError, AttributeError, ImportError, SyntaxError, RuntimeError, OSError) as error:
+        raise GinConfigError(_explained(error)) from error
+
+
+def config_text() -> str:
+    """Returns the parsed configuration as gin text, every binding in force."""
+    return gin.config_str(max_line_length=100)
+
+
+def _check_file(path: str) -> None:
+    directories = gin_directories()
+    if any((directory / path).is_file() for directory in directories):
+        return
+    known = sorted(
+        str(file.relative_to(directory))
+        for directory in directories[1:]
+        for file in directory.rglob("*.gin")
+    )
+    raise GinConfigError(f"No gin file {path!r}. {nearest(path, known)}")
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Returns a sentence with the names closest to `name`, or all that there are."""
+    close = difflib.get_close_matches(name, list(dict.fromkeys(known)), n=3, cutoff=0.5)
+    if close:
+        return f"Did you mean {' or '.join(close)}?"
+    return f"Known: {', '.join(sorted(set(known)))}."
+
+
+def _quoted(binding: str) -> str:
+    """Quotes a value that is plain text: paths and names need no quotes on a command line."""
+    name, sign, value = binding.partition("=")
+    if not sign or not name:
+        raise GinConfigError(f"Binding {binding!r} is not of the form NAME=VALUE.")
+    if value.startswith(("@", "%")):
+        return binding
+    try:
+        ast.literal_eval(value)
+        return binding
+    except (ValueError, SyntaxError):
+        return binding if re.search(r"[@%\[({]", value) else f"{name}={value!r}"
+
+
+def _macros() -> dict[str, Any]:
+    """Returns the macros defined so far, with their values."""
+    return {
+        scope: values.get("value")
+        for (scope, selector), values in gin_internals._CONFIG.items()
+        if selector == "gin.macro"
+    }
+
+
+def _check_macros(bindings: Sequence[str]) -> None:
+    """A macro on the command line that no file defines would bind nothing, silently."""
+    known = _macros()
+    for binding in bindings:
+        name = binding.partition("=")[0].strip()
+        if "." not in name and name not in known:
+            raise GinConfigError(f"No gin file defines {name!r}. {nearest(name, list(known))}")
+
+
+def _check_required() -> None:
+    missing = sorted(name for name, value in _macros().items() if "gin.REQUIRED" in str(value))
+    if missing:
+        flags = " ".join(f"--gin.{name}=..." for name in missing)
+        raise GinConfigError(f"The recipe needs {', '.join(missing)}. Give {flags}")
+
+
+def _explained(error: Exception) -> str:
+    """Returns gin's message, and the names that would have been right."""
+    message = " ".join(str(error).split())
+    parameter = re.search(r"[`'\"]?([\w.]+)[`'\"]? doesn't have a parameter named '(\w+)'", message)
+    if parameter:
+        known = _parameters(parameter.group(1))
+        hint = nearest(parameter.group(2), known) if known else ""
+        return f"{parameter.group(1)} has no parameter {parameter.group(2)!r}. {hint} ({message})"
+    attribute = re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message)
+    if attribute:
+        names = [n for n in vars(importlib.import_module(attribute.group(1))) if n[0] != "_"]
+        return f"{attribute.group(0)}. {nearest(attribute.group(2), names)}"
+    unknown = re.search(r"[Nn]o configurable matching '?([\w./]+)'?", message)
+    if unknown:
+        known = [s.rsplit(".", 1)[-1] for s in gin_internals._REGISTRY._selector_map]
+        return f"{message} {nearest(unknown.group(1).rsplit('.', 1)[-1], known)}"
+    return message
+
+
+def _parameters(selector: str) -> list[str]:
+    configurable = gin_internals._REGISTRY.get_match(selector)
+    if configurable is None:
+        return []
+    return list(inspect.signature(configurable.wrapped).parameters)

@@ -1,0 +1,168 @@
+"""`codet5p train`: from gin files to a training run."""
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from typing import Any
+
+import jax
+import optax
+
+from codet5p_jax.cli import gin_config
+from codet5p_jax.models.config import EXECUTION_FIELDS, T5Config
+from codet5p_jax.tokenizer import CodeTokenizer
+from codet5p_jax.training.curriculum import Curriculum
+from codet5p_jax.training.loop import Run, Schedule
+from codet5p_jax.training.partitioning import Partitioner
+
+VERSIONED = ("codet5p_jax", "jax", "flax", "optax", "orbax-checkpoint", "seqio")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds T5X's flags."""
+    gin_config.add_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Trains; returns 0, or 128 + the signal that stopped the run."""
+    if not arguments.gin_file:
+        raise gin_config.GinConfigError(
+            "Give a recipe: codet5p train --gin_file=recipes/quickstart_stage1.gin"
+        )
+    bound = gin_config.bind(train, gin_files=arguments.gin_file, bindings=arguments.gin_bindings)
+    return bound()
+
+
+def train(
+    *,
+    model_dir: str,
+    corpus_dir: str,
+    tokenizer_dir: str,
+    curriculum: Curriculum,
+    learning_rate: optax.Schedule,
+    optimizer: Callable[[optax.Schedule], optax.GradientTransformation],
+    partitioner: Partitioner,
+    schedule: Schedule,
+    cache_dir: str | None = None,
+    initial_checkpoint_path: str | None = None,
+    seed: int = 0,
+) -> int:
+    """Trains a curriculum on a corpus; gin binds the arguments.
+
+    Args:
+        model_dir: MODEL_DIR, where everything the run writes goes.
+        corpus_dir: Folder written by `codet5p corpus build`.
+        tokenizer_dir: Folder written by `codet5p tokenizer train`.
+        curriculum: What is trained when.
+        learning_rate: Step -> learning rate.
+        optimizer: Learning rate -> optax transformation.
+        partitioner: Places state and batches on the devices.
+        schedule: How often to log, save and evaluate.
+        cache_dir: Folder written by `codet5p cache`; None tokenises while training.
+        initial_checkpoint_path: MODEL_DIR whose newest parameters a new run starts from.
+        seed: Root of the run's randomness.
+    """
+    import tasks
+
+    for name, folder in (("CORPUS_DIR", corpus_dir), ("TOKENIZER_DIR", tokenizer_dir)):
+        _check_folder(name, folder)
+    tasks.register(corpus_dir, tokenizer_dir, cache_dir=cache_dir)
+    tokenizer = CodeTokenizer.from_directory(tokenizer_dir)
+    model = _shared_config(curriculum, tokenizer).to_dict()
+    identity = {
+        "model": {k: v for k, v in model.items() if k not in EXECUTION_FIELDS},
+        "tokenizer": tokenizer.fingerprint,
+        "corpus": _corpus_fingerprint(corpus_dir),
+    }
+    run_metadata = {
+        "model": model,
+        "tokenizer": {"path": os.path.abspath(tokenizer_dir), "fingerprint": tokenizer.fingerprint},
+        "corpus": {"path": os.path.abspath(corpus_dir), "fingerprint": identity["corpus"]},
+        "mesh": dict(partitioner.mesh.shape),
+        "versions": {name: metadata.version(name) for name in VERSIONED},
+        "git_revision": _git_revision(),
+        "initial_checkpoint_path": initial_checkpoint_path,
+    }
+    job = Run(
+        model_dir=model_dir,
+        curriculum=curriculum,
+        learning_rate=learning_rate,
+        optimizer=optimizer,
+        open_batches=_open_batches,
+        identity=identity,
+        metadata=run_metadata,
+        partitioner=partitioner,
+        schedule=schedule,
+        initial_checkpoint_path=initial_checkpoint_path,
+        seed=seed,
+    )
+    return job.train(on_claimed=lambda: _write_config(model_dir, run_metadata))
+
+
+def _open_batches(dataset: Any) -> Any:
+    from codet5p_jax.data.batches import batches
+
+    return batches(dataset, host=jax.process_index(), num_hosts=jax.process_count())
+
+
+def _check_folder(name: str, folder: str) -> None:
+    if pathlib.Path(folder).is_dir():
+        return
+    raise FileNotFoundError(
+        f"{name} is {folder!r}, which is no folder. Give the output of `codet5p "
+        f"{'corpus build' if name == 'CORPUS_DIR' else 'tokenizer train'}`."
+    )
+
+
+def _shared_config(curriculum: Curriculum, tokenizer: CodeTokenizer) -> T5Config:
+    """Returns the model config that all streams share, checked against the tokenizer."""
+    configs = {name: s.objective.model.config for name, s in curriculum.streams.items()}
+    first, *others = configs
+    for other in others:
+        if configs[other] != configs[first]:
+            raise ValueError(
+                f"Streams {first!r} and {other!r} have different models; bind both to %MODEL."
+            )
+    config = configs[first]
+    sizes = (tokenizer.vocab_size, tokenizer.with_task_tokens().vocab_size)
+    if config.vocab_size not in sizes:
+        raise ValueError(
+            f"T5Config.vocab_size is {config.vocab_size}, but the tokenizer has {sizes[0]} ids, "
+            f"{sizes[1]} with the task tokens of stage 2; set it to one of these."
+        )
+    return config
+
+
+def _corpus_fingerprint(corpus_dir: str) -> str:
+    path = pathlib.Path(corpus_dir) / "manifest.json"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"CORPUS_DIR {corpus_dir!r} holds no manifest.json, so its build did not finish; run "
+            "`codet5p corpus build` again."
+        )
+    return json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
+
+
+def _write_config(model_dir: str, run_metadata: Mapping[str, Any]) -> None:
+    """Writes config.gin, the configuration in force, and run_metadata.json beside it."""
+    folder = pathlib.Path(model_dir)
+    header = f"# {' '.join(['codet5p', *sys.argv[1:]])}\n# git {run_metadata['git_revision']}\n\n"
+    (folder / "config.gin").write_text(header + gin_config.config_text(), encoding="utf-8")
+    text = json.dumps(run_metadata, indent=2) + "\n"
+    (folder / "run_metadata.json").write_text(text, encoding="utf-8")
+
+
+def _git_revision() -> str:
+    """Returns the commit this code is from, with "+" when files differ; "" outside git."""
+    here = pathlib.Path(__file__).parent
+    done = subprocess.run(
+        ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=12"],
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout.strip()
