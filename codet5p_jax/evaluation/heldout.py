@@ -1,0 +1,114 @@
+"""Text-code pairs of packages that training never saw, in an order nobody chose."""
+
+import collections
+import dataclasses
+import hashlib
+import pathlib
+from collections.abc import Iterable, Sequence
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeldOutPair:
+    """One record of `code_functions` that has documentation.
+
+    Attributes:
+        text: Its documentation.
+        code: Its code, without the documentation.
+        name: Name of the function.
+        language: Programming language.
+        source: Repository and path of its file.
+        id: Hash of the code without whitespace.
+    """
+
+    text: str
+    code: str
+    name: str
+    language: str
+    source: str
+    id: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeldOutPairs:
+    """The pairs of an evaluation, and what was left out to get them.
+
+    Attributes:
+        pairs: The first ones in hash order, no code twice.
+        available: Pairs in the split, before the limit.
+        duplicates: Pairs left out because their code came before.
+    """
+
+    pairs: tuple[HeldOutPair, ...]
+    available: int
+    duplicates: int
+
+    @property
+    def repeated_texts(self) -> int:
+        """Pairs whose text another pair has too: no ranking can get all of them right."""
+        counts = collections.Counter(pair.text for pair in self.pairs)
+        return sum(count for count in counts.values() if count > 1)
+
+
+def read_pairs(
+    corpus_dir: str | pathlib.Path, *, split: str = "test", limit: int, seed: int = 0
+) -> HeldOutPairs:
+    """Reads the text-code pairs of a corpus; the only function here that needs TensorFlow.
+
+    Args:
+        corpus_dir: CORPUS_DIR of `codet5p corpus build`.
+        split: Split of `code_functions`.
+        limit: Pairs to keep.
+        seed: Another seed gives another order.
+
+    Raises:
+        FileNotFoundError: If the corpus has no `code_functions`.
+        ValueError: If the split holds no pair.
+    """
+    directory = pathlib.Path(corpus_dir) / "code_functions" / "1.0.0"
+    if not directory.exists():
+        raise FileNotFoundError(
+            f"No code_functions in {str(corpus_dir)!r}: expected {str(directory)!r}. Build a "
+            "corpus with `codet5p corpus build --recipe=quickstart --out=DIR`."
+        )
+    import tensorflow_datasets as tfds
+
+    records = tfds.as_numpy(tfds.builder_from_directory(directory).as_dataset(split=split))
+    pairs = [_pair(record) for record in records if record["docstring"].strip()]
+    if not pairs:
+        raise ValueError(
+            f"Split {split!r} of {str(directory)!r} holds no function with documentation; "
+            "retrieval and matching need text-code pairs. Build a larger corpus."
+        )
+    return select_pairs(pairs, limit=limit, seed=seed)
+
+
+def select_pairs(pairs: Iterable[HeldOutPair], *, limit: int, seed: int = 0) -> HeldOutPairs:
+    """Returns the first `limit` pairs in the order of SHA-256(seed, id), no id twice."""
+    ordered = sorted(pairs, key=lambda pair: (_hash(pair.id, seed), pair.source, pair.name))
+    unique = tuple({pair.id: pair for pair in reversed(ordered)}.values())[::-1]
+    return HeldOutPairs(
+        pairs=unique[:limit], available=len(ordered), duplicates=len(ordered) - len(unique)
+    )
+
+
+def long_enough(
+    pairs: Sequence[HeldOutPair], tokens: Sequence[Sequence[int]], *, least: int, count: int
+) -> list[int]:
+    """Returns the first `count` row numbers whose code has at least `least` tokens."""
+    return [row for row, ids in enumerate(tokens[: len(pairs)]) if len(ids) >= least][:count]
+
+
+def _hash(identifier: str, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed}:{identifier}".encode()).digest()
+
+
+def _pair(record: dict[str, bytes]) -> HeldOutPair:
+    text = {key: value.decode("utf-8", errors="replace") for key, value in record.items()}
+    return HeldOutPair(
+        text=text["docstring"],
+        code=text["code"],
+        name=text["name"],
+        language=text["language"],
+        source=f"{text['repository']}/{text['path']}",
+        id=text["id"],
+    )

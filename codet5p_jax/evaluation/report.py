@@ -1,0 +1,244 @@
+"""One self-contained HTML page about a training run: curves, evaluation, samples, corpus."""
+
+import datetime
+import importlib.resources
+import pathlib
+import string
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from codet5p_jax.evaluation import results_section
+from codet5p_jax.evaluation.charts import Line, line_chart
+from codet5p_jax.evaluation.markup import Markup, definitions, join, table, tag
+from codet5p_jax.evaluation.run_files import (
+    RunFiles,
+    loss_names,
+    metric_names,
+    non_finite_steps,
+    phase_starts,
+    series,
+    splits,
+)
+
+LEARNING_RATE = "learning_rate"
+THROUGHPUT = "timing/tokens_per_second"
+
+
+def write_report(
+    run: RunFiles,
+    *,
+    earlier: Sequence[RunFiles] = (),
+    manifest: Mapping[str, Any] | None = None,
+) -> pathlib.Path:
+    """Writes report.html into the run's MODEL_DIR and returns its path.
+
+    Args:
+        run: The run to report on.
+        earlier: Runs it was started from, oldest first; their curves are shown before its own.
+        manifest: manifest.json of the corpus, None if it is not at hand.
+    """
+    path = run.directory / "report.html"
+    path.write_text(report_page(run, earlier=earlier, manifest=manifest), encoding="utf-8")
+    return path
+
+
+def report_page(
+    run: RunFiles,
+    *,
+    earlier: Sequence[RunFiles] = (),
+    manifest: Mapping[str, Any] | None = None,
+) -> str:
+    """Returns the page as text; it refers to nothing outside itself. See `write_report`."""
+    name = run.directory.resolve().name
+    template = importlib.resources.files("codet5p_jax.evaluation") / "report_page.html"
+    body = [
+        tag("h1", f"Training report: {name}"),
+        tag("p", _summary(run, earlier), class_="note"),
+        results_section.tiles(run.evaluation or {}),
+        results_section.results(run.evaluation),
+        *(_curves(each, number) for number, each in enumerate([*earlier, run], start=1)),
+        results_section.samples(run.evaluation or {}),
+        _corpus(manifest),
+        *(_what_was_run(each) for each in [*earlier, run]),
+    ]
+    return string.Template(template.read_text(encoding="utf-8")).substitute(
+        title=join([f"{name}: training report"]), body=join(body)
+    )
+
+
+def _summary(run: RunFiles, earlier: Sequence[RunFiles]) -> str:
+    steps = sum(each.records[-1]["step"] for each in [*earlier, run])
+    hours = sum(_seconds(each) for each in [*earlier, run]) / 3600
+    last = run.records[-1].get("time")
+    when = _date(last) if isinstance(last, int | float) else "an unknown time"
+    spent = f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.1f} minutes"
+    return f"{steps:,.0f} steps in {len(earlier) + 1} run(s), {spent} of training; last log {when}."
+
+
+def _seconds(run: RunFiles) -> float:
+    times = [record["time"] for record in run.records if "time" in record]
+    return float(max(times) - min(times)) if times else 0.0
+
+
+def _date(seconds: float) -> str:
+    moment = datetime.datetime.fromtimestamp(seconds, tz=datetime.UTC)
+    return moment.strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _curves(run: RunFiles, number: int) -> Markup:
+    """The charts of one run: every loss, learning rate, throughput, the rest folded away."""
+    losses = [
+        _chart(run, name, title=_loss_title(name), y_label=f"loss ({_loss_unit(name)})")
+        for name in loss_names(run)
+    ]
+    rates = [
+        _chart(run, LEARNING_RATE, title="Learning rate", y_label="learning rate", from_zero=True),
+        _chart(run, THROUGHPUT, title="Throughput", y_label="tokens per second", from_zero=True),
+    ]
+    further = [
+        _chart(run, name, title=name, y_label=name.rpartition("/")[2])
+        for name in metric_names(run)
+        if name not in {*loss_names(run), LEARNING_RATE, THROUGHPUT}
+    ]
+    return tag(
+        "section",
+        tag("h2", f"Training curves, run {number}: {run.directory.resolve().name}"),
+        *_remarks(run),
+        tag("div", *losses, *rates, class_="charts"),
+        _folded(f"Further metrics ({len(further)})", tag("div", *further, class_="charts"))
+        if further
+        else None,
+    )
+
+
+def _chart(
+    run: RunFiles, name: str, *, title: str, y_label: str, from_zero: bool = False
+) -> Markup:
+    lines = []
+    for style, split in enumerate(splits(run), start=1):
+        x, y = series(run, name, split=split)
+        lines.append(Line(label=split, x=x, y=y, style=min(style, 4)))
+    markers = [step for step, _ in phase_starts(run)[1:]]
+    return line_chart(
+        lines, title=title, x_label="step", y_label=y_label, markers=markers, from_zero=from_zero
+    )
+
+
+def _loss_title(name: str) -> str:
+    stream = name.removesuffix("/loss").removesuffix("_loss")
+    return "Total of all objectives" if stream == "loss" else stream.replace("_", " ")
+
+
+def _loss_unit(name: str) -> str:
+    if "contrastive" in name or "matching" in name:
+        return "nats per pair"
+    return "nats" if name == "loss" else "nats per token"
+
+
+def _remarks(run: RunFiles) -> list[Markup]:
+    """What a reader must know about the curves: phases, lost lines, values that are no number."""
+    phases = phase_starts(run)
+    remarks = []
+    if len(phases) > 1:
+        named = [f"{n}: {p} from step {s:,.0f}" for n, (s, p) in enumerate(phases, start=1)]
+        remarks.append(tag("p", "Phases (dashed lines). ", "; ".join(named), ".", class_="note"))
+    if run.skipped_lines:
+        numbers = ", ".join(map(str, run.skipped_lines[:10]))
+        text = f"{len(run.skipped_lines)} unreadable line(s) of metrics.jsonl left out: {numbers}."
+        remarks.append(tag("p", text, class_="note warn"))
+    for name in loss_names(run):
+        steps = non_finite_steps(run, name)
+        if steps:
+            text = f"{name} was not finite at {len(steps)} logged step(s), first at {steps[0]:,}."
+            remarks.append(tag("p", text, class_="note warn"))
+    return remarks
+
+
+def _folded(summary: str, *children: object) -> Markup:
+    return tag("details", tag("summary", summary), *children)
+
+
+def _corpus(manifest: Mapping[str, Any] | None) -> Markup:
+    if not manifest:
+        text = "The corpus manifest was not found; give it with --corpus=DIR."
+        return tag("section", tag("h2", "Corpus"), tag("p", text, class_="note"))
+    facts = [(key, manifest.get(key)) for key in ("recipe", "fingerprint", "created")]
+    return tag(
+        "section",
+        tag("h2", "Corpus"),
+        definitions(facts),
+        _counts(manifest.get("splits"), "split"),
+        _counts(manifest.get("languages"), "language"),
+        _counts(manifest.get("licenses"), "licence"),
+        _counts(manifest.get("rejections"), "reason of rejection"),
+        _sources(manifest.get("sources") or []),
+    )
+
+
+def _counts(counts: Any, name: str) -> Markup | None:
+    """A table of {name: count} or {name: {column: count}}."""
+    if not isinstance(counts, Mapping) or not counts:
+        return None
+    nested = {
+        key: value if isinstance(value, Mapping) else {"count": value}
+        for key, value in counts.items()
+    }
+    columns = list(dict.fromkeys(column for row in nested.values() for column in row))
+    rows = [[key, *(_number(row.get(column)) for column in columns)] for key, row in nested.items()]
+    return table([name, *(column.replace("_", " ") for column in columns)], rows)
+
+
+def _sources(sources: Sequence[Mapping[str, Any]]) -> Markup | None:
+    columns = (
+        "name",
+        "ecosystem",
+        "version",
+        "license",
+        "split",
+        "status",
+        "files",
+        "bytes",
+        "reason",
+    )
+    if not sources:
+        return None
+    shown = [column for column in columns if any(source.get(column) for source in sources)]
+    rows = [[_number(source.get(column)) for column in shown] for source in sources]
+    words = [column for column in shown if column not in ("files", "bytes")]
+    order = [shown.index(column) for column in [*words, *(c for c in shown if c not in words)]]
+    arranged = [[row[column] for column in order] for row in rows]
+    header = [shown[column] for column in order]
+    content = table(header, arranged, text_columns=len(words))
+    return _folded(f"All {len(sources)} sources with version and licence", content)
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _what_was_run(run: RunFiles) -> Markup:
+    """Directory, metadata of the checkpoint and the resolved config of one run."""
+    return tag(
+        "section",
+        tag("h2", f"What was run: {run.directory.resolve().name}"),
+        definitions([("MODEL_DIR", run.directory), *_flatten(run.metadata)]),
+        None if run.metadata else tag("p", "No checkpoint metadata was found.", class_="note"),
+        _folded("config.gin", tag("pre", run.config))
+        if run.config
+        else tag("p", "There is no config.gin.", class_="note"),
+    )
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Returns nested metadata as (dotted name, value)."""
+    flat: list[tuple[str, str]] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat += _flatten(value, f"{prefix}{key}.")
+        else:
+            flat.append((f"{prefix}{key}", _number(value)))
+    return flat

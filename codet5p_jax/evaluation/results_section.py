@@ -1,0 +1,213 @@
+"""The evaluation's part of the report: tiles, loss, retrieval and matching tables, samples."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from codet5p_jax.evaluation.charts import bar
+from codet5p_jax.evaluation.markup import Markup, table, tag
+
+RANKINGS = {
+    "random": "Random order (exact expectation)",
+    "bm25": "BM25 on identifier words",
+    "before": "Embedding before stage 2",
+    "after": "Embedding after stage 2",
+    "reranked": "… re-ranked by the matching head",
+}
+HEADLINES = {
+    "bm25": "MRR of BM25",
+    "after": "MRR after stage 2",
+    "reranked": "MRR re-ranked",
+}
+OBJECTIVES = {
+    "unimodal_span_denoising": "Span denoising",
+    "unimodal_seq2seq_clm": "Causal LM, encoder-decoder",
+    "unimodal_decoder_clm": "Causal LM, decoder only",
+}
+TASKS = {"code_to_text": "Docstring", "completion": "Completion"}
+
+
+def tiles(evaluation: Mapping[str, Any]) -> Markup | None:
+    """Returns the headline numbers, None without an evaluation."""
+    facts = [
+        *(
+            (HEADLINES[row["ranking"]], f"{row['mrr']['all']['mean']:.3f}")
+            for row in _headline(evaluation)
+        ),
+        *(
+            (f"Matching, {row['negatives']} negatives", f"{row['accuracy']['mean']:.1%}")
+            for row in evaluation.get("matching", [])
+        ),
+    ]
+    shown = [
+        tag("div", tag("span", v, class_="value"), tag("span", n, class_="name"), class_="tile")
+        for n, v in facts
+    ]
+    return tag("div", *shown, class_="tiles") if shown else None
+
+
+def results(evaluation: Mapping[str, Any] | None) -> Markup:
+    """Returns the tables of losses, retrieval and matching."""
+    heading = tag("h2", "Evaluation on held-out packages")
+    if evaluation is None:
+        text = (
+            "There is no evaluation.json in this MODEL_DIR yet. Write it with codet5p eval "
+            "--model_dir=MODEL_DIR --before=STAGE1_MODEL_DIR --corpus=DIR --tokenizer=DIR."
+        )
+        return tag("section", heading, tag("p", text, class_="note"))
+    return tag(
+        "section",
+        heading,
+        tag("p", _setting(evaluation.get("setting", {})), class_="note"),
+        _losses(evaluation.get("losses", [])),
+        _retrieval(evaluation.get("retrieval", [])),
+        _matching(evaluation.get("matching", [])),
+    )
+
+
+def samples(evaluation: Mapping[str, Any]) -> Markup | None:
+    """Returns the generated samples, None if there are none."""
+    found = evaluation.get("samples", [])
+    if not found:
+        return None
+    note = "The first ones in the order of a hash, greedy decoding; none was picked by hand."
+    return tag("section", tag("h2", "Samples"), tag("p", note, class_="note"), *map(_sample, found))
+
+
+def _headline(evaluation: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    rows = evaluation.get("retrieval", [])
+    last = {row["ranking"]: row for row in rows}
+    return [last[name] for name in HEADLINES if name in last]
+
+
+def _setting(setting: Mapping[str, Any]) -> str:
+    known = [f"{key.replace('_', ' ')} {value}" for key, value in setting.items()]
+    return "Test split, packages that no training step saw. " + "; ".join(known) + "."
+
+
+def _losses(rows: Sequence[Mapping[str, Any]]) -> Markup | None:
+    if not rows:
+        return None
+    header = [
+        "Loss, nats per target token",
+        "target tokens",
+        "unigram",
+        "before stage 2",
+        "after stage 2",
+        "after / unigram",
+    ]
+    body = [
+        [
+            OBJECTIVES.get(row["objective"], row["objective"]),
+            f"{row['tokens']:,.0f}",
+            f"{row['unigram']:.3f}",
+            _optional(row.get("before")),
+            f"{row['after']:.3f}",
+            _verdict(row["after"], row["unigram"]),
+        ]
+        for row in rows
+    ]
+    caption = "Unigram: a model that knows the token frequencies of the training targets only."
+    return table(header, body, caption=caption)
+
+
+def _optional(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _verdict(value: float, baseline: float) -> Markup:
+    text = f"{value / baseline:.2f}" + ("" if value < baseline else " (no better)")
+    return tag("span", text, class_=None if value < baseline else "warn")
+
+
+def _retrieval(rows: Sequence[Mapping[str, Any]]) -> Markup | None:
+    if not rows:
+        return None
+    highest = max(row["mrr"]["all"]["high"] for row in rows)
+    body = [
+        [
+            _ranking(row),
+            tag("div", _bar(row["mrr"]["all"], highest), class_="barcell"),
+            f"{row['mrr']['all']['mean']:.3f}",
+            f"{row['mrr']['all']['low']:.3f}–{row['mrr']['all']['high']:.3f}",
+            f"{row['queries']:,}",
+            f"{row['codes']:,}",
+        ]
+        for row in rows
+    ]
+    header = ["Text-to-code retrieval", "", "MRR", "95% interval", "queries", "codes"]
+    caption = "MRR over the whole code base; ties count in expectation. Line in a bar: interval."
+    overall = table(header, body, caption=caption, text_columns=2)
+    return tag("div", tag("h3", "Retrieval"), overall, _by_language(rows))
+
+
+def _ranking(row: Mapping[str, Any]) -> Markup:
+    name = RANKINGS.get(row["ranking"], row["ranking"])
+    note = tag("div", row["note"], class_="note") if row.get("note") else None
+    return tag("div", name, note)
+
+
+def _bar(estimate: Mapping[str, Any], maximum: float) -> Markup:
+    return bar(estimate["mean"], maximum=maximum, low=estimate["low"], high=estimate["high"])
+
+
+def _by_language(rows: Sequence[Mapping[str, Any]]) -> Markup:
+    languages = sorted({name for row in rows for name in row["mrr"]} - {"all"})
+    largest = max(rows, key=lambda row: row["queries"])
+    header = ["MRR by language", *(f"{n} ({_count(largest, n)})" for n in languages)]
+    body = [
+        [
+            _ranking(row),
+            *(_optional(row["mrr"].get(name, {}).get("mean")) for name in languages),
+        ]
+        for row in rows
+    ]
+    return table(header, body, caption="In brackets the number of queries.")
+
+
+def _count(row: Mapping[str, Any], language: str) -> str:
+    return f"{row['mrr'].get(language, {}).get('count', 0):,}"
+
+
+def _matching(rows: Sequence[Mapping[str, Any]]) -> Markup | None:
+    if not rows:
+        return None
+    header = [
+        "Matching against",
+        "accuracy",
+        "95% interval",
+        "true accepted",
+        "false rejected",
+        "told apart",
+        "texts",
+    ]
+    body = [
+        [
+            f"{row['negatives']} negatives",
+            f"{row['accuracy']['mean']:.1%}",
+            f"{row['accuracy']['low']:.1%}–{row['accuracy']['high']:.1%}",
+            f"{row['positives_accepted']:.1%}",
+            f"{row['negatives_rejected']:.1%}",
+            f"{row['told_apart']['mean']:.1%}",
+            f"{row['accuracy']['count']:,}",
+        ]
+        for row in rows
+    ]
+    caption = (
+        "As many true as false pairs, so 50% is chance. Hard: the wrong code nearest by cosine. "
+        "Told apart: the own code got the higher match probability."
+    )
+    return tag("div", tag("h3", "Matching"), table(header, body, caption=caption))
+
+
+def _sample(sample: Mapping[str, Any]) -> Markup:
+    kind = TASKS.get(sample["task"], sample["task"])
+    return tag(
+        "div",
+        tag("h3", f"{kind} · {sample['language']} · {sample['source']}"),
+        *(
+            part
+            for name in ("prompt", "reference", "output")
+            for part in (tag("h4", name), tag("pre", sample[name] or "(empty)"))
+        ),
+        class_="card",
+    )

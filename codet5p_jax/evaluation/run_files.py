@@ -1,0 +1,174 @@
+"""Reads what a training run left in its MODEL_DIR, a run that was killed included."""
+
+import dataclasses
+import json
+import math
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+Record = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunFiles:
+    """One MODEL_DIR as read from disk.
+
+    Attributes:
+        directory: The MODEL_DIR.
+        records: Objects of metrics.jsonl in order of time; see `read_metrics`.
+        skipped_lines: Line numbers of metrics.jsonl that held no whole object.
+        config: Text of config.gin, empty if there is none.
+        metadata: Metadata of the newest checkpoint, empty if there is none.
+        evaluation: Contents of evaluation.json, None if there is none.
+    """
+
+    directory: pathlib.Path
+    records: tuple[Record, ...]
+    skipped_lines: tuple[int, ...] = ()
+    config: str = ""
+    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    evaluation: Mapping[str, Any] | None = None
+
+    @classmethod
+    def read(
+        cls, directory: str | pathlib.Path, *, metadata: Mapping[str, Any] | None = None
+    ) -> "RunFiles":
+        """Reads MODEL_DIR `directory`; `metadata` is that of its newest checkpoint.
+
+        Raises:
+            FileNotFoundError: If the directory or its metrics.jsonl is missing.
+            ValueError: If metrics.jsonl holds no record, or evaluation.json is damaged.
+        """
+        directory = pathlib.Path(directory)
+        records, skipped = read_metrics(directory / "metrics.jsonl")
+        config = directory / "config.gin"
+        evaluation = directory / "evaluation.json"
+        return cls(
+            directory=directory,
+            records=records,
+            skipped_lines=skipped,
+            config=config.read_text(encoding="utf-8") if config.exists() else "",
+            metadata=metadata or {},
+            evaluation=read_json(evaluation) if evaluation.exists() else None,
+        )
+
+
+def read_metrics(path: pathlib.Path) -> tuple[tuple[Record, ...], tuple[int, ...]]:
+    """Returns the records of metrics.jsonl and the numbers of its unreadable lines.
+
+    A record has "step", "time" (unix seconds), "split" and metrics by name. A killed run leaves
+    its last line unfinished; that line, and any other that is no object with a step, is counted
+    and left out. Where a resumed run wrote a step again, the later values replace the earlier.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds no record at all.
+    """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"No metrics.jsonl in {str(path.parent)!r}: expected the MODEL_DIR of a training run, "
+            "which holds metrics.jsonl, config.gin and checkpoint_<step>/. "
+            "Train one with `codet5p train --gin_file=... --gin.MODEL_DIR=...`."
+        )
+    lines = path.read_bytes().split(b"\n")
+    parsed = [(number, _parse(line)) for number, line in enumerate(lines, 1) if line.strip()]
+    skipped = tuple(number for number, record in parsed if record is None)
+    records = _latest_by_step([record for _, record in parsed if record is not None])
+    if not records:
+        raise ValueError(
+            f"{str(path)!r} holds no metrics: expected one JSON object a line with a 'step', got "
+            f"{len(parsed)} line(s) of something else. Was the run stopped before its first step?"
+        )
+    return records, skipped
+
+
+def series(run: RunFiles, name: str, *, split: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns steps and values of metric `name` in `split`; non-finite values are left out."""
+    points = [
+        (float(record["step"]), float(record[name]))
+        for record in run.records
+        if record.get("split", "train") == split and _is_number(record.get(name))
+    ]
+    return tuple(step for step, _ in points), tuple(value for _, value in points)
+
+
+def non_finite_steps(run: RunFiles, name: str) -> tuple[int, ...]:
+    """Returns the steps at which metric `name` was NaN or infinite."""
+    return tuple(
+        int(record["step"])
+        for record in run.records
+        if isinstance(record.get(name), float) and not math.isfinite(record[name])
+    )
+
+
+def loss_names(run: RunFiles) -> tuple[str, ...]:
+    """Returns the names of all losses, in order of first appearance; the total comes last."""
+    names = dict.fromkeys(
+        key
+        for record in run.records
+        for key in record
+        if key == "loss" or key.endswith(("/loss", "_loss"))
+    )
+    return tuple(sorted(names, key=lambda name: name == "loss"))
+
+
+def metric_names(run: RunFiles) -> tuple[str, ...]:
+    """Returns the names of all metrics that are finite numbers somewhere, sorted."""
+    return tuple(
+        sorted(
+            {
+                key
+                for record in run.records
+                for key, value in record.items()
+                if key not in ("step", "time") and _is_number(value)
+            }
+        )
+    )
+
+
+def splits(run: RunFiles) -> tuple[str, ...]:
+    """Returns the names of all splits, "train" first."""
+    names = dict.fromkeys(str(record.get("split", "train")) for record in run.records)
+    return tuple(sorted(names, key=lambda name: name != "train"))
+
+
+def phase_starts(run: RunFiles) -> tuple[tuple[float, str], ...]:
+    """Returns (first step, name) of every training phase."""
+    starts: dict[str, float] = {}
+    for record in run.records:
+        if record.get("split", "train") == "train" and record.get("phase"):
+            starts.setdefault(str(record["phase"]), float(record["step"]))
+    return tuple((step, name) for name, step in starts.items())
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """Returns the object in a JSON file; raises ValueError with its path if it is damaged."""
+    try:
+        contents = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{str(path)!r} is no JSON file: {error}. Write it again.") from error
+    if not isinstance(contents, dict):
+        raise ValueError(f"{str(path)!r} should hold a JSON object, got {type(contents).__name__}.")
+    return contents
+
+
+def _parse(line: bytes) -> Record | None:
+    try:
+        record = json.loads(line)
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        return None
+    whole = isinstance(record, dict) and _is_number(record.get("step"))
+    return record if whole else None
+
+
+def _latest_by_step(records: list[Record]) -> tuple[Record, ...]:
+    latest: dict[tuple[float, str], Record] = {}
+    for record in records:
+        key = float(record["step"]), str(record.get("split", "train"))
+        latest[key] = {**latest.get(key, {}), **record}
+    return tuple(sorted(latest.values(), key=lambda record: float(record["step"])))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

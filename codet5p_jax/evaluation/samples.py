@@ -1,0 +1,114 @@
+"""Documentation and completions that a model writes for held-out functions."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from codet5p_jax.decoding.generate import generate
+from codet5p_jax.evaluation.heldout import HeldOutPair
+from codet5p_jax.evaluation.losses import TrainedModel
+from codet5p_jax.retrieval.embed import token_rows
+from codet5p_jax.tokenizer import CodeTokenizer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SampleLengths:
+    """Lengths of generated samples, in tokens.
+
+    Attributes:
+        code: Longest code that is read.
+        docstring: Longest documentation that is written, `[TDEC]` and `</s>` counted.
+        completion: Longest completion that is written, `<s>` and `</s>` counted.
+    """
+
+    code: int
+    docstring: int = 48
+    completion: int = 48
+
+
+def docstring_samples(
+    trained: TrainedModel,
+    tokenizer: CodeTokenizer,
+    pairs: Sequence[HeldOutPair],
+    *,
+    lengths: SampleLengths,
+) -> list[dict[str, Any]]:
+    """Returns what the model says about each function, decoding greedily from `[TDEC]`."""
+    if not pairs:
+        return []
+    generations = generate(
+        trained.model,
+        trained.params,
+        token_rows([pair.code for pair in pairs], tokenizer, length=lengths.code),
+        max_length=lengths.docstring,
+        prompt=np.full([len(pairs), 1], tokenizer.tdec_id, np.int32),
+    )
+    return [
+        _sample("code_to_text", pair, prompt=pair.code, reference=pair.text, output=output)
+        for pair, output in zip(pairs, _texts(tokenizer, generations.tokens), strict=True)
+    ]
+
+
+def completion_samples(
+    trained: TrainedModel,
+    tokenizer: CodeTokenizer,
+    pairs: Sequence[HeldOutPair],
+    *,
+    lengths: SampleLengths,
+) -> list[dict[str, Any]]:
+    """Returns how the model continues each function; the encoder reads `[CLM]` and its first half.
+
+    The reference is cut to as many tokens as the model may write.
+    """
+    if not pairs:
+        return []
+    ids = [tokenizer.encode(pair.code) for pair in pairs]
+    prefixes = [row[: min(len(row) // 2, lengths.code - 1)] for row in ids]
+    generations = generate(
+        trained.model,
+        trained.params,
+        _clm_rows(prefixes, tokenizer, length=lengths.code),
+        max_length=lengths.completion,
+        prompt=np.full([len(pairs), 1], tokenizer.bos_id, np.int32),
+    )
+    return [
+        _sample(
+            "completion",
+            pair,
+            prompt=tokenizer.decode(prefix),
+            reference=tokenizer.decode(row[len(prefix) :][: lengths.completion - 2]),
+            output=output,
+        )
+        for pair, row, prefix, output in zip(
+            pairs, ids, prefixes, _texts(tokenizer, generations.tokens), strict=True
+        )
+    ]
+
+
+def _clm_rows(
+    prefixes: Sequence[Sequence[int]], tokenizer: CodeTokenizer, *, length: int
+) -> Int[np.ndarray, "rows length"]:
+    rows = np.zeros([len(prefixes), length], np.int32)
+    for row, prefix in zip(rows, prefixes, strict=True):
+        row[: len(prefix) + 1] = [tokenizer.clm_id, *prefix]
+    return rows
+
+
+def _texts(tokenizer: CodeTokenizer, tokens: Any) -> list[str]:
+    return [tokenizer.decode(row) for row in np.asarray(tokens).tolist()]
+
+
+def _sample(
+    task: str, pair: HeldOutPair, *, prompt: str, reference: str, output: str
+) -> dict[str, Any]:
+    return {
+        "task": task,
+        "language": pair.language,
+        "source": f"{pair.source}: {pair.name}",
+        "prompt": prompt,
+        "reference": reference,
+        "output": output,
+    }

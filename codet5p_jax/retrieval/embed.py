@@ -1,0 +1,82 @@
+"""Text and code to unit vectors: `model.embed` over padded batches of similar length."""
+
+import functools
+from collections.abc import Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from codet5p_jax.tokenizer import CodeTokenizer
+from codet5p_jax.typing import PyTree
+
+LENGTH_STEP = 64  # a batch is as long as its longest row, rounded up: few compilations, few pads
+
+
+def token_rows(
+    texts: Sequence[str], tokenizer: CodeTokenizer, *, length: int
+) -> Int[np.ndarray, "rows length"]:
+    """Returns `<s> text </s>` per row, cut to `length` with `</s>` kept last, padded with 0."""
+    if length < 3:
+        raise ValueError(
+            f"length must be at least 3 to hold <s>, one token and </s>; got {length}."
+        )
+    rows = np.zeros([len(texts), length], np.int32)
+    for row, ids in zip(rows, tokenizer.encode_batch(texts), strict=True):
+        kept = [tokenizer.bos_id, *ids[: length - 2], tokenizer.eos_id]
+        row[: len(kept)] = kept
+    return rows
+
+
+def similar_length_batches(
+    tokens: Int[np.ndarray, "rows length"], *, batch_size: int
+) -> Iterator[tuple[Int[np.ndarray, " batch"], int]]:
+    """Yields (row numbers, length): all rows once, shortest first, `batch_size` at a time.
+
+    The last batch repeats its last row, so that every batch has the same number of rows; whoever
+    writes results by row number writes that row twice, with the same value.
+    """
+    used = np.maximum(1, np.sum(tokens != 0, axis=1))
+    order = np.argsort(used, kind="stable")
+    for first in range(0, len(order), batch_size):
+        rows = order[first : first + batch_size]
+        rows = np.pad(rows, (0, batch_size - len(rows)), mode="edge")
+        longest = int(used[rows].max())
+        yield rows, min(tokens.shape[1], -(-longest // LENGTH_STEP) * LENGTH_STEP)
+
+
+def embed_tokens(
+    model: nn.Module,
+    params: PyTree,
+    tokens: Int[np.ndarray, "rows length"],
+    *,
+    batch_size: int = 32,
+) -> Float[np.ndarray, "rows projection"]:
+    """Returns the unit-norm embedding of every row of `tokens`, in order.
+
+    Args:
+        model: A `codet5p_jax.models.codet5p.CodeT5p`.
+        params: Its parameters, without the "params" level.
+        tokens: Rows of `<s> ... </s>`, padded with 0.
+        batch_size: Rows per forward pass.
+
+    Source: CODET5+ (arXiv:2305.07922), section 3.2: projected encoder state of the first token.
+    """
+    embeddings: dict[int, np.ndarray] = {}
+    for rows, length in similar_length_batches(tokens, batch_size=batch_size):
+        found = np.asarray(_embed(model, params, jnp.asarray(tokens[rows, :length])))
+        embeddings.update(zip(rows.tolist(), found, strict=True))
+    return np.stack([embeddings[row] for row in range(len(tokens))])
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def _embed(
+    model: nn.Module, params: PyTree, tokens: Int[Array, "batch length"]
+) -> Float[Array, "batch projection"]:
+    """Projected embedding; of a model without projection the first encoder state itself."""
+    if model.config.projection_dim is not None:
+        return model.apply({"params": params}, tokens, method="embed")
+    first = model.apply({"params": params}, tokens, method="encode")[:, 0]
+    return first / jnp.linalg.norm(first, axis=-1, keepdims=True)
