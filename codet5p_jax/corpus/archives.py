@@ -1,6 +1,6 @@
 """Members of archives and directories, one after another, never unpacked to disk.
 
-Read are tar (plain, gz, bz2, xz), npm's tgz, zip and wheels, and directories. A member that climbs
+Read are tar (plain, gz, bz2, xz), npm's tgz, zip and wheels, directories and single source files. A member that climbs
 out of its archive, is a link or too large is refused: it is yielded with the reason, unread.
 """
 
@@ -11,6 +11,8 @@ import posixpath
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
+
+from codet5p_jax.corpus.languages import language_of
 
 MAX_MEMBER_BYTES = 2 * 2**20  # a larger source file is data
 MAX_TOTAL_BYTES = 2 * 2**30
@@ -63,6 +65,8 @@ def members(path: str | os.PathLike[str]) -> Iterator[Member]:
         return _guarded(_of_tar(place), place)
     if name.endswith(_ZIP_ENDINGS):
         return _guarded(_of_zip(place), place)
+    if place.is_file() and language_of(place.name) is not None:
+        return iter([_of_file(place, place.parent)])
     raise ArchiveError(
         f"{path} is of no known kind: expected a directory or a file that ends in "
         f"{', '.join(ARCHIVE_ENDINGS)}."
@@ -119,12 +123,15 @@ def _of_directory(root: pathlib.Path) -> Iterator[Member]:
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(set(folders) - _SKIPPED_FOLDERS)
         for name in sorted(names):
-            path = pathlib.Path(folder, name)
-            regular = path.is_file() and not path.is_symlink()
-            size = path.stat().st_size if regular else 0
-            inner = path.relative_to(root).as_posix()
-            refused = _refusal(inner, size, regular=regular)
-            yield Member(path=inner, size=size, refused=refused, read=path.read_bytes)
+            yield _of_file(pathlib.Path(folder, name), root)
+
+
+def _of_file(path: pathlib.Path, root: pathlib.Path) -> Member:
+    regular = path.is_file() and not path.is_symlink()
+    size = path.stat().st_size if regular else 0
+    inner = path.relative_to(root).as_posix()
+    refused = _refusal(inner, size, regular=regular)
+    return Member(path=inner, size=size, refused=refused, read=path.read_bytes)
 
 
 def _refusal(path: str, size: int, *, regular: bool) -> str | None:

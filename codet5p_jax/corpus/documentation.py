@@ -21,7 +21,7 @@ _WHITESPACE = re.compile(r"\s+")
 def clean_comment(comment: str) -> str:
     """Returns the first paragraph of a documentation comment, on one line.
 
-    "/** Opens it.\\n *\\n * @param path where\\n */" -> "Opens it."
+    "/** Opens it. @param path where it lies */" -> "Opens it."
 
     Args:
         comment: One block comment, or consecutive line comments, markers included.

@@ -60,7 +60,7 @@ def vendored_path(path: str) -> str | None:
     return "file: vendored" if _VENDORED_PATH.search(path) else None
 
 
-def test_path(path: str) -> str | None:
+def path_of_tests(path: str) -> str | None:
     """Leaves out tests and their data."""
     return "file: of tests" if _TEST_PATH.search(path) else None
 
@@ -97,6 +97,7 @@ class LongLines:
     max_mean_line: float = 100
 
     def __call__(self, file: SourceFile) -> str | None:
+        """Returns the reason, or None."""
         lengths = [len(line) for line in file.content.split(b"\n")]
         if sum(lengths) > self.max_mean_line * len(lengths):
             return "file: minified" if file.language == "javascript" else "file: long lines"
@@ -110,6 +111,7 @@ class FewAlphanumerics:
     share: float = 0.25
 
     def __call__(self, file: SourceFile) -> str | None:
+        """Returns the reason, or None."""
         others = len(file.content.translate(None, delete=_ALPHANUMERIC))
         few = len(file.content) - others < self.share * len(file.content)
         return "file: few letters and digits" if few else None
@@ -123,6 +125,7 @@ class TokenCount:
     maximum: int = 2_000
 
     def __call__(self, file: SourceFile) -> str | None:
+        """Returns the reason, or None."""
         count = sum(1 for _ in _TOKEN.finditer(file.content))
         if count < self.minimum:
             return f"file: under {self.minimum} tokens"
@@ -137,6 +140,7 @@ class FunctionLines:
     maximum: int = 400
 
     def __call__(self, function: ParsedFunction) -> str | None:
+        """Returns the reason, or None."""
         lines = function.code.count("\n") + 1
         if lines < self.minimum:
             return f"function: under {self.minimum} lines"
@@ -151,6 +155,7 @@ class WordCount:
     maximum: int = 256
 
     def __call__(self, docstring: str) -> str | None:
+        """Returns the reason, or None."""
         words = len(docstring.split())
         if words < self.minimum:
             return f"documentation: under {self.minimum} words"
@@ -171,6 +176,7 @@ class MostlyAscii:
     share: float = 0.9
 
     def __call__(self, docstring: str) -> str | None:
+        """Returns the reason, or None."""
         ascii_characters = len(docstring.encode("ascii", errors="ignore"))
         few = ascii_characters < self.share * len(docstring)
         return "documentation: not ASCII" if few else None
@@ -188,7 +194,7 @@ class Filters:
         documentation: On its documentation; a function is kept without one that fails.
     """
 
-    paths: tuple[Filter[str], ...] = (minified_path, vendored_path, test_path)
+    paths: tuple[Filter[str], ...] = (minified_path, vendored_path, path_of_tests)
     files: tuple[Filter[SourceFile], ...] = (
         *(binary, not_utf8, generated, LongLines(), FewAlphanumerics()),
     )

@@ -65,6 +65,11 @@ def is_allowed(expression: str, allowed: Iterable[str] = PERMISSIVE) -> bool:
     )
 
 
+def is_known(expression: str) -> bool:
+    """Whether an SPDX expression names only licences that we know by name."""
+    return expression != UNKNOWN and "LicenseRef-" not in expression
+
+
 def license_of_text(text: str) -> str:
     """Returns the licence that the text of a LICENSE file holds, or `NOASSERTION`."""
     text = " ".join(text.lower().split())

@@ -1,0 +1,42 @@
+"""Splits: whole repositories go to train, validation or test."""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+
+from codet5p_jax.corpus.records import SPLITS
+from codet5p_jax.corpus.sources import Source
+
+HELD_OUT = 0.05  # share of the repositories in each of validation and test
+
+
+def hashed_share(name: str) -> float:
+    """Returns a number in [0, 1) that depends on `name` alone."""
+    return int(hashlib.sha256(name.encode()).hexdigest()[:12], 16) / 16**12
+
+
+def hashed_split(name: str, held_out: float = HELD_OUT) -> str:
+    """Returns the split of the repository or file called `name`, by its hash alone."""
+    share = hashed_share(name)
+    if share < held_out:
+        return "test"
+    return "validation" if share < 2 * held_out else "train"
+
+
+def assign_splits(sources: Sequence[Source]) -> list[Source]:
+    """Returns `sources` with a split each; splits that are pinned stay.
+
+    The others go by the hash of their name. If that leaves a split without any source, those with
+    the smallest hashes fill it. With fewer than three sources, all unpinned, every file goes by
+    the hash of its own path (`split` stays None): held-out files then share a repository with
+    training.
+    """
+    if len(sources) < len(SPLITS) and all(source.split is None for source in sources):
+        return list(sources)
+    splits = {s.name: s.split or hashed_split(s.name) for s in sources}
+    free = sorted((s.name for s in sources if s.split is None), key=hashed_share)
+    for split in ("test", "validation", "train"):
+        if split not in splits.values() and free:
+            taken = free.pop(0)
+            splits[taken] = split
+    return [dataclasses.replace(source, split=splits[source.name]) for source in sources]
