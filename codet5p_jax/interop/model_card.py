@@ -20,6 +20,7 @@ class Provenance:
         licenses: Licence of source code -> number of files in training.
         tokenizer: Fingerprint of the tokenizer.
         evaluation: Contents of evaluation.json: numbers, in any nesting.
+        imported_from: Name of the model that was imported and not trained further, if so.
     """
 
     name: str = "CodeT5+"
@@ -30,6 +31,7 @@ class Provenance:
     licenses: Mapping[str, int] = dataclasses.field(default_factory=dict)
     tokenizer: str | None = None
     evaluation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    imported_from: str | None = None
 
 
 def model_card(config: T5Config, *, provenance: Provenance, left_out: tuple[str, ...]) -> str:
@@ -73,6 +75,12 @@ tags:
 ---
 """
 
+_TRAINED = (
+    "An encoder-decoder language model of source code, pretrained with the objectives of\n"
+    "CodeT5+ (Wang et al. 2023, arXiv 2305.07922) by codet5p_jax. This is no release by the\n"
+    "authors of that paper."
+)
+
 _LOADING = """
 ## Loading
 
@@ -95,7 +103,7 @@ _LICENCE = """
 ## Licence
 
 The weights carry no licence yet: whoever publishes them chooses one, mindful of the licences of
-the source code above. Output may resemble that code.
+the source code it was trained on. Output may resemble that code.
 """
 
 
@@ -104,15 +112,20 @@ def _introduction(config: T5Config, provenance: Provenance) -> str:
     feed_forward = "gated gelu" if config.gated_mlp else "relu"
     return (
         f"# {provenance.name}\n\n"
-        "An encoder-decoder language model of source code, pretrained with the objectives of\n"
-        "CodeT5+ (Wang et al. 2023, arXiv 2305.07922) by codet5p_jax. It is no released CodeT5+\n"
-        "checkpoint and was not trained by its authors.\n\n"
+        f"{_TRAINED if provenance.imported_from is None else _imported(provenance)}\n\n"
         "| | |\n|---|---|\n"
         "| architecture | T5ForConditionalGeneration |\n"
         f"| layers, encoder + decoder | {config.num_encoder_layers} + {config.num_decoder_layers} |"
         f"\n| width, heads x head width, feed-forward | {config.embed_dim}, {config.num_heads} x "
         f"{config.head_dim}, {config.mlp_dim} {feed_forward} |\n"
         f"| vocabulary | {config.vocab_size:,}, {embeddings} |"
+    )
+
+
+def _imported(provenance: Provenance) -> str:
+    return (
+        f"The weights of `{provenance.imported_from}`, read and written again by codet5p_jax and\n"
+        "not trained further: see that model's own card for its training and licence."
     )
 
 
@@ -157,7 +170,7 @@ def _limitations(left_out: tuple[str, ...]) -> str:
     return (
         "## Limitations\n\n"
         "- Generated code may be wrong, insecure or not run at all: review and test it.\n"
-        "- It knows the languages above, as they were written when the corpus was collected.\n"
+        "- It knows the programming languages of its corpus, as they were when that was collected.\n"
         "- Not tuned to follow instructions, nor filtered for harmful or personal content beyond\n"
         f"  the filters of the corpus.{heads}"
     )

@@ -1,0 +1,104 @@
+"""`codet5p export`: writes a checkpoint as a folder in Hugging Face format. Needs no torch."""
+
+import argparse
+import json
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from codet5p_jax.cli.trained_model import TrainedModel, load_trained_model, recorded_path
+from codet5p_jax.interop.huggingface import Export, export_t5
+from codet5p_jax.interop.model_card import Provenance
+
+FORMATS: Mapping[str, Callable[..., Export]] = {"t5": export_t5}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `codet5p export` to `parser`."""
+    parser.add_argument("--model_dir", required=True, metavar="DIR", help="MODEL_DIR of the run")
+    parser.add_argument("--step", type=int, metavar="N", help="checkpoint (default: the newest)")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
+    parser.add_argument(
+        "--format",
+        choices=tuple(FORMATS),
+        default="t5",
+        help="t5: T5ForConditionalGeneration, without projection and matching head",
+    )
+    parser.add_argument(
+        "--tokenizer_dir", metavar="DIR", help="tokenizer (default: where training found it)"
+    )
+    parser.add_argument(
+        "--max_shard_gb",
+        type=float,
+        default=5.0,
+        metavar="GB",
+        help="split larger models into files of this size (default: %(default)s)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Writes the folder, and prints what is in it and what had no place in it."""
+    trained = load_trained_model(
+        arguments.model_dir, step=arguments.step, tokenizer_dir=arguments.tokenizer_dir
+    )
+    export = FORMATS[arguments.format](
+        trained.params,
+        trained.config,
+        tokenizer=trained.tokenizer,
+        out_dir=arguments.out,
+        provenance=provenance(arguments.model_dir, trained),
+        max_shard_bytes=int(arguments.max_shard_gb * 1e9),
+    )
+    print(
+        f"Exported step {trained.step:,} of {arguments.model_dir} to {export.folder}: "
+        f"{export.parameters:,} parameters in {export.tensors} tensors, "
+        f"{export.num_bytes / 1e6:,.1f} MB."
+    )
+    if export.left_out:
+        print(
+            f"Left out, because the format {arguments.format} has no place for them: "
+            f"{', '.join(export.left_out)}. They stay in {arguments.model_dir}."
+        )
+
+
+def provenance(model_dir: str, trained: TrainedModel) -> Provenance:
+    """Returns what the model card says about the training of a checkpoint."""
+    corpus = trained.metadata.get("corpus") or {}
+    manifest = _json_if_there(recorded_path(corpus) / "manifest.json")
+    return Provenance(
+        name=pathlib.Path(model_dir).resolve().name,
+        steps=trained.step,
+        recipe=trained.metadata.get("recipe"),
+        corpus={
+            key: value
+            for key, value in (
+                ("recipe", manifest.get("recipe")),
+                ("fingerprint", corpus.get("fingerprint")),
+            )
+            if value
+        },
+        languages=_counts(manifest.get("languages")),
+        licenses=_counts(manifest.get("licenses")),
+        tokenizer=trained.tokenizer.fingerprint,
+        imported_from=trained.metadata.get("imported_from"),
+        evaluation=_json_if_there(pathlib.Path(model_dir) / "evaluation.json"),
+    )
+
+
+def _json_if_there(path: pathlib.Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{path}, quoted in the model card, is no JSON: {error}. Remove it or write it again."
+        ) from error
+
+
+def _counts(counts: Any) -> dict[str, int]:
+    """Numbers of files by name; where an entry has several counts, that of files."""
+    if not isinstance(counts, Mapping):
+        return {}
+    files = {k: v.get("files") if isinstance(v, Mapping) else v for k, v in counts.items()}
+    return {name: count for name, count in files.items() if isinstance(count, int)}

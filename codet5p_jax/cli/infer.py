@@ -1,0 +1,120 @@
+"""`codet5p infer`: prints what a model generates for a text or a file."""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from codet5p_jax.cli.trained_model import load_trained_model
+from codet5p_jax.decoding.generate import generate
+from codet5p_jax.decoding.prompts import PROMPTS
+from codet5p_jax.decoding.sampling import Sample, Sampler, greedy
+from codet5p_jax.interop.huggingface import fitting_tokenizer, import_t5
+from codet5p_jax.models.codet5p import CodeT5p
+from codet5p_jax.models.config import T5Config
+from codet5p_jax.tokenizer import CodeTokenizer
+from codet5p_jax.typing import PyTree
+
+LENGTH_MULTIPLE = 64  # inputs are padded to it, so that few shapes are compiled
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `codet5p infer` to `parser`."""
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--model_dir", metavar="DIR", help="MODEL_DIR of a run")
+    model.add_argument("--export", metavar="DIR", help="folder in Hugging Face format")
+    parser.add_argument("--step", type=int, metavar="N", help="checkpoint (default: the newest)")
+    parser.add_argument("--tokenizer_dir", metavar="DIR", help="tokenizer of --model_dir, if moved")
+    text = parser.add_mutually_exclusive_group(required=True)
+    text.add_argument("--text", action="append", help="what to start from; repeatable")
+    text.add_argument("--file", metavar="PATH", help="the same from a file; - is standard input")
+    parser.add_argument(
+        "--task",
+        choices=tuple(PROMPTS),
+        default="complete",
+        help="what to ask of the model (default: %(default)s, which goes on where the text ends)",
+    )
+    parser.add_argument(
+        "--max_length", type=int, default=128, help="new tokens at most (default: %(default)s)"
+    )
+    parser.add_argument("--samples", type=int, default=1, help="results per text (default: 1)")
+    parser.add_argument(
+        "--temperature", type=float, default=0.0, help="0, the default, takes the likeliest token"
+    )
+    parser.add_argument("--top_k", type=int, help="draw among this many tokens only")
+    parser.add_argument("--top_p", type=float, help="draw among the likeliest of this probability")
+    parser.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Prints each text's results, with a heading where there are several."""
+    sample = _sampler(arguments)
+    texts = arguments.text or [_read(arguments.file)]
+    params, config, tokenizer = _load(arguments)
+    model = CodeT5p(config)
+    rng = jax.random.key(arguments.seed)
+    for i, text in enumerate(texts):
+        prompt = PROMPTS[arguments.task](text, tokenizer)
+        start = len(prompt.decoder_prompt)
+        generations = generate(
+            model,
+            params,
+            _padded(prompt.encoder_input_tokens),
+            max_length=start + arguments.max_length,
+            sample=sample,
+            prompt=np.array([prompt.decoder_prompt], np.int32),
+            samples=arguments.samples,
+            rng=jax.random.fold_in(rng, i),
+        )
+        results = [_decoded(row[start:], tokenizer) for row in generations.tokens.tolist()]
+        _print(text, results, headings=len(texts) > 1 or len(results) > 1)
+
+
+def _sampler(arguments: argparse.Namespace) -> Sample:
+    if arguments.temperature == 0:
+        if arguments.top_k is not None or arguments.top_p is not None or arguments.samples > 1:
+            raise ValueError(
+                "--top_k, --top_p and --samples draw tokens, but --temperature is 0, which takes "
+                "the likeliest. Add for example --temperature=0.8."
+            )
+        return greedy
+    return Sampler(temperature=arguments.temperature, top_k=arguments.top_k, top_p=arguments.top_p)
+
+
+def _read(path: str) -> str:
+    return sys.stdin.read() if path == "-" else pathlib.Path(path).read_text(encoding="utf-8")
+
+
+def _load(arguments: argparse.Namespace) -> tuple[PyTree, T5Config, CodeTokenizer]:
+    if arguments.export:
+        params, config = import_t5(arguments.export)
+        tokenizer = CodeTokenizer.from_directory(arguments.export)
+    else:
+        trained = load_trained_model(
+            arguments.model_dir, step=arguments.step, tokenizer_dir=arguments.tokenizer_dir
+        )
+        params, config, tokenizer = trained.params, trained.config, trained.tokenizer
+    tokenizer = fitting_tokenizer(tokenizer, config.vocab_size)
+    return jax.tree.map(jnp.asarray, params), config, tokenizer
+
+
+def _padded(tokens: Sequence[int]) -> np.ndarray:
+    length = -(-len(tokens) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
+    return np.array([[*tokens, *[0] * (length - len(tokens))]], np.int32)
+
+
+def _decoded(tokens: Sequence[int], tokenizer: CodeTokenizer) -> str:
+    """Text of `tokens`; sentinels, which denoising answers with, are shown."""
+    dropped = {tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id}
+    return tokenizer.decode([t for t in tokens if t not in dropped], skip_special_tokens=False)
+
+
+def _print(text: str, results: Sequence[str], *, headings: bool) -> None:
+    for number, result in enumerate(results, 1):
+        if headings:
+            print(f"--- {text.strip().splitlines()[0][:60] if text.strip() else ''} [{number}]")
+        print(result)

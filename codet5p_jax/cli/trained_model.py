@@ -1,0 +1,86 @@
+"""A trained model as the subcommands need it: parameters, config and tokenizer of a MODEL_DIR."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from codet5p_jax.models.config import T5Config
+from codet5p_jax.tokenizer import CodeTokenizer
+from codet5p_jax.training.checkpoints import load_metadata, load_params, newest_step
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainedModel:
+    """One checkpoint.
+
+    Attributes:
+        params: Nested dict of numpy arrays.
+        config: Config of the model.
+        tokenizer: The tokenizer it was trained with.
+        metadata: Metadata of the checkpoint.
+        step: Training steps taken.
+    """
+
+    params: Mapping[str, Any]
+    config: T5Config
+    tokenizer: CodeTokenizer
+    metadata: Mapping[str, Any]
+    step: int
+
+
+def load_trained_model(
+    model_dir: str | os.PathLike,
+    *,
+    step: int | None = None,
+    tokenizer_dir: str | os.PathLike | None = None,
+) -> TrainedModel:
+    """Returns the checkpoint of `step`, the newest by default.
+
+    Args:
+        model_dir: MODEL_DIR of a run, or of an import.
+        step: Which checkpoint.
+        tokenizer_dir: The tokenizer, where it no longer lies where training found it.
+
+    Raises:
+        FileNotFoundError: There is no such checkpoint, or no tokenizer.
+        ValueError: The tokenizer is not the one that the model was trained with.
+    """
+    model_dir = pathlib.Path(model_dir)
+    metadata = load_metadata(model_dir, step)
+    config = T5Config.from_dict(metadata["model"])
+    tokenizer = _tokenizer(model_dir, metadata["tokenizer"], tokenizer_dir)
+    found = newest_step(model_dir) if step is None else step
+    assert found is not None  # else load_metadata had raised
+    return TrainedModel(
+        params=load_params(model_dir, step),
+        config=config,
+        tokenizer=tokenizer,
+        metadata=metadata,
+        step=found,
+    )
+
+
+def recorded_path(entry: Mapping[str, Any]) -> pathlib.Path:
+    """Returns the folder that an entry of the metadata, of a corpus or tokenizer, names."""
+    return pathlib.Path(str(entry.get("path", "")))
+
+
+def _tokenizer(
+    model_dir: pathlib.Path, recorded: Mapping[str, Any], given: str | os.PathLike | None
+) -> CodeTokenizer:
+    folders = [pathlib.Path(given)] if given else [recorded_path(recorded), model_dir / "tokenizer"]
+    folder = next((folder for folder in folders if folder.is_dir()), None)
+    if folder is None:
+        raise FileNotFoundError(
+            f"The tokenizer of {model_dir} is not at {' or '.join(map(str, folders))}. "
+            "Say where it lies with --tokenizer_dir=DIR."
+        )
+    tokenizer = CodeTokenizer.from_directory(folder)
+    if tokenizer.fingerprint != recorded["fingerprint"]:
+        raise ValueError(
+            f"{model_dir} was trained with tokenizer {recorded['fingerprint']}, but {folder} holds "
+            f"{tokenizer.fingerprint}. Give the right one with --tokenizer_dir=DIR."
+        )
+    return tokenizer

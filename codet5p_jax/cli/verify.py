@@ -1,0 +1,149 @@
+"""`codet5p verify`: is an export, loaded with transformers, the model it was made from?"""
+
+import argparse
+import dataclasses
+import pathlib
+import time
+from typing import final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+from rich.console import Console
+from rich.table import Table
+
+from codet5p_jax.cli.trained_model import load_trained_model
+from codet5p_jax.decoding.generate import generate
+from codet5p_jax.interop.folders import write_json
+from codet5p_jax.interop.huggingface import fitting_tokenizer
+from codet5p_jax.interop.transformers_model import TransformersModel
+from codet5p_jax.interop.verification import TOLERANCE, Comparison, Verdict, verify
+from codet5p_jax.models.codet5p import CodeT5p
+from codet5p_jax.models.config import T5Config
+from codet5p_jax.typing import PyTree
+
+Tokens = Int[np.ndarray, "batch length"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `codet5p verify` to `parser`."""
+    parser.add_argument("--export", required=True, metavar="DIR", help="folder of the export")
+    parser.add_argument("--model_dir", required=True, metavar="DIR", help="MODEL_DIR it came from")
+    parser.add_argument("--step", type=int, metavar="N", help="checkpoint (default: the newest)")
+    parser.add_argument(
+        "--tokenizer_dir", metavar="DIR", help="tokenizer (default: where training found it)"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=TOLERANCE,
+        help="largest difference of logits, relative to the largest logit (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max_length", type=int, default=32, help="tokens to generate (default: %(default)s)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints a table, writes verification.json into the export, and returns 1 if they differ."""
+    theirs = TransformersModel(arguments.export)
+    trained = load_trained_model(
+        arguments.model_dir, step=arguments.step, tokenizer_dir=arguments.tokenizer_dir
+    )
+    verdict = verify(
+        OurModel(trained.params, trained.config),
+        theirs,
+        tokenizer=fitting_tokenizer(trained.tokenizer, trained.config.vocab_size),
+        their_tokenizer=theirs,
+        problems=theirs.problems,
+        max_length=arguments.max_length,
+        tolerance=arguments.tolerance,
+    )
+    print_verdict(verdict, Console())
+    write_json(
+        pathlib.Path(arguments.export) / "verification.json",
+        {
+            **verdict.to_dict(),
+            "model_dir": str(arguments.model_dir),
+            "step": trained.step,
+            "versions": {**theirs.versions, "jax": jax.__version__},
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        },
+    )
+    return 0 if verdict.passed else 1
+
+
+@final
+class OurModel:
+    """A model of ours in float32, for comparison; see `interop.verification.Model`."""
+
+    def __init__(self, params: PyTree, config: T5Config):
+        """Puts `params` on the device; execution options of the config that round are undone."""
+        config = dataclasses.replace(config, dtype=jnp.float32)
+        self._model = CodeT5p(config)
+        self._params = jax.tree.map(jnp.asarray, params)
+        self._apply = jax.jit(self._model.apply)
+        self._vocab_size = config.vocab_size
+
+    def logits(
+        self, encoder_input_tokens: Tokens, decoder_input_tokens: Int[np.ndarray, "batch targets"]
+    ) -> Float[np.ndarray, "batch targets vocab"]:
+        """Returns the logits at every decoder position, without the padding of the vocabulary."""
+        with jax.default_matmul_precision("highest"):
+            logits = self._apply(
+                {"params": self._params},
+                jnp.asarray(encoder_input_tokens),
+                jnp.asarray(decoder_input_tokens),
+            )
+        return np.asarray(logits)[..., : self._vocab_size]
+
+    def greedy(self, encoder_input_tokens: Tokens, *, max_length: int) -> list[list[int]]:
+        """Returns each row's likeliest tokens, up to and with `</s>`."""
+        with jax.default_matmul_precision("highest"):
+            generated = generate(
+                self._model, self._params, encoder_input_tokens, max_length=max_length
+            )
+        rows = zip(generated.tokens.tolist(), generated.lengths.tolist(), strict=True)
+        return [tokens[:length] for tokens, length in rows]
+
+
+def print_verdict(verdict: Verdict, console: Console) -> None:
+    """Prints one row per input, what was wrong on loading, and the verdict."""
+    table = Table(title="Export in transformers against our model")
+    table.add_column("input", no_wrap=True)
+    for column in ("tokens", "padding", "logits", "relative", "generated"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for comparison in verdict.comparisons:
+        good = comparison.passed(verdict.tolerance)
+        table.add_row(*_cells(comparison), style=None if good else "bold red")
+    console.print(table)
+    for note in filter(None, map(_note, verdict.comparisons)):
+        console.print(note, markup=False)
+    for problem in verdict.problems:
+        console.print(f"On loading: {problem}", style="bold red", markup=False)
+    worst = max((c.relative_difference for c in verdict.comparisons), default=0.0)
+    console.print(
+        f"{'PASSED' if verdict.passed else 'FAILED'}: largest relative difference of logits "
+        f"{worst:.1e}, allowed {verdict.tolerance:.0e}",
+        style="bold green" if verdict.passed else "bold red",
+        highlight=False,
+    )
+
+
+def _cells(comparison: Comparison) -> tuple[str, ...]:
+    return (
+        repr(comparison.text[:16]).replace("[", "\\["),  # no markup of rich
+        str(comparison.tokens),
+        str(comparison.padding),
+        f"{comparison.max_difference:.1e}",
+        f"{comparison.relative_difference:.1e}",
+        f"{comparison.agreeing}/{comparison.generated} equal",
+    )
+
+
+def _note(comparison: Comparison) -> str | None:
+    notes = [f"tokenizer: {comparison.tokenizer}"] if comparison.tokenizer else []
+    if comparison.tie:
+        notes.append(f"generation, at token {comparison.agreeing}: {comparison.tie}")
+    return f"{comparison.text[:16]!r}: {'; '.join(notes)}" if notes else None
