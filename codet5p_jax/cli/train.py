@@ -83,6 +83,10 @@ def train(
         "model": model,
         "tokenizer": {"path": os.path.abspath(tokenizer_dir), "fingerprint": tokenizer.fingerprint},
         "corpus": {"path": os.path.abspath(corpus_dir), "fingerprint": identity["corpus"]},
+        "task_feature_lengths": {
+            name: dict(stream.dataset.task_feature_lengths)
+            for name, stream in curriculum.streams.items()
+        },
         "mesh": dict(partitioner.mesh.shape),
         "versions": {name: metadata.version(name) for name in VERSIONED},
         "git_revision": _git_revision(),
