@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from codet5p_jax.evaluation.report import write_report
-from codet5p_jax.evaluation.run_files import RunFiles, read_json, read_metrics
+from codet5p_jax.evaluation.run_files import RunFiles, read_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,32 +27,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Writes MODEL_DIR/report.html and prints where it lies."""
-    main, *earlier = (_read_run(directory) for directory in [arguments.model_dir, *arguments.also])
+    main, *earlier = map(RunFiles.read, [arguments.model_dir, *arguments.also])
     manifest = _manifest(arguments.corpus, main)
     path = write_report(main, earlier=earlier, manifest=manifest)
     print(f"Report: {path} ({path.stat().st_size / 1024:,.0f} KiB, one self-contained page)")
-
-
-def _read_run(directory: str) -> RunFiles:
-    read_metrics(pathlib.Path(directory) / "metrics.jsonl")  # fails early, before JAX is imported
-    return RunFiles.read(directory, metadata=_metadata(directory))
-
-
-def _metadata(directory: str) -> Mapping[str, Any]:
-    """Metadata of the newest checkpoint; empty if no checkpoint was saved yet."""
-    from codet5p_jax.training.checkpoints import load_metadata
-
-    try:
-        return load_metadata(directory)
-    except FileNotFoundError:
-        return {}
 
 
 def _manifest(corpus: str | None, run: RunFiles) -> Mapping[str, Any] | None:
     """The manifest of --corpus, else of the corpus that the run's metadata names, else None."""
     if corpus is not None:
         return read_json(pathlib.Path(corpus) / "manifest.json")
-    recorded = run.metadata.get("corpus")
-    directory = recorded.get("directory") if isinstance(recorded, Mapping) else recorded
-    path = pathlib.Path(str(directory)) / "manifest.json"
+    recorded = run.metadata.get("corpus", {}).get("path")
+    path = pathlib.Path(str(recorded)) / "manifest.json"
     return read_json(path) if path.exists() else None

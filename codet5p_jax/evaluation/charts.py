@@ -9,6 +9,7 @@ from codet5p_jax.evaluation.markup import Markup, join, tag
 
 WIDTH, HEIGHT = 380, 236  # user units; shown at about 1:1, so 12 units of text are 12 pixels
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 20, 44
+Number = int | float
 MAX_POINTS = 400  # more are averaged in bins: a screen shows no more
 
 
@@ -17,8 +18,8 @@ class Line:
     """One curve. `style` is the number of its colour in the page's CSS, 1..4."""
 
     label: str
-    x: Sequence[float]
-    y: Sequence[float]
+    x: Sequence[Number]
+    y: Sequence[Number]
     style: int = 1
 
 
@@ -26,18 +27,18 @@ class Line:
 class Scale:
     """Maps values low..high linearly to positions start..end."""
 
-    low: float
-    high: float
-    start: float
-    end: float
+    low: Number
+    high: Number
+    start: Number
+    end: Number
 
-    def __call__(self, value: float) -> float:
+    def __call__(self, value: Number) -> float:
         """Returns the position of `value`, to a tenth of a unit."""
         share = (value - self.low) / (self.high - self.low)
         return round(self.start + share * (self.end - self.start), 1)
 
 
-def ticks(low: float, high: float, *, count: int = 5) -> list[float]:
+def ticks(low: Number, high: Number, *, count: int = 5) -> list[Number]:
     """Returns about `count` round numbers that cover low..high."""
     if high <= low:
         margin = abs(low) * 0.1 or 1.0
@@ -49,7 +50,7 @@ def ticks(low: float, high: float, *, count: int = 5) -> list[float]:
     return [round(k * step, 12) for k in range(first, last + 1)]
 
 
-def tick_labels(values: Sequence[float]) -> list[str]:
+def tick_labels(values: Sequence[Number]) -> list[str]:
     """Returns short labels in one unit for a whole axis: 0, 5k, 10k or 0, 2e-4, 4e-4."""
     largest = max(abs(value) for value in values)
     for size, unit, suffix in ((1e6, 1e6, "M"), (1e4, 1e3, "k")):
@@ -60,7 +61,7 @@ def tick_labels(values: Sequence[float]) -> list[str]:
     return [_scientific(value) for value in values]
 
 
-def _scientific(value: float) -> str:
+def _scientific(value: Number) -> str:
     if not value:
         return "0"
     exponent = math.floor(math.log10(abs(value)) + 1e-9)
@@ -73,7 +74,7 @@ def line_chart(
     title: str,
     x_label: str,
     y_label: str,
-    markers: Sequence[float] = (),
+    markers: Sequence[Number] = (),
     from_zero: bool = False,
 ) -> Markup:
     """Returns a figure with axes, legend and curves.
@@ -110,7 +111,7 @@ def line_chart(
     return tag("figure", tag("figcaption", title), _legend(thinned), drawing, readout)
 
 
-def bar(value: float, *, maximum: float, low: float | None, high: float | None) -> Markup:
+def bar(value: Number, *, maximum: Number, low: Number | None, high: Number | None) -> Markup:
     """Returns a bar that fills its table cell, with a whisker from `low` to `high`."""
     scale = Scale(low=0.0, high=maximum or 1.0, start=0, end=100)
     whisker = None
@@ -135,23 +136,23 @@ def _thin(line: Line) -> Line:
     )
 
 
-def _mean(values: Sequence[float]) -> float:
+def _mean(values: Sequence[Number]) -> float:
     return sum(values) / len(values)
 
 
-def _extent(lines: Sequence[Line], axis: str) -> tuple[float, float]:
+def _extent(lines: Sequence[Line], axis: str) -> tuple[Number, Number]:
     values = [value for line in lines for value in getattr(line, axis)]
     return min(values), max(values)
 
 
-def _horizontal_extent(lines: Sequence[Line]) -> tuple[float, float]:
+def _horizontal_extent(lines: Sequence[Line]) -> tuple[Number, Number]:
     low, high = _extent(lines, "x")
     if 0 < low <= 0.1 * high:
         low = 0.0  # a run is shown from its beginning
     return (low, high) if low < high else (low - 1, high + 1)
 
 
-def _grid(x: Scale, y: Scale, x_ticks: Sequence[float], y_ticks: Sequence[float]) -> Markup:
+def _grid(x: Scale, y: Scale, x_ticks: Sequence[Number], y_ticks: Sequence[Number]) -> Markup:
     horizontal = [
         join(
             [
@@ -170,7 +171,7 @@ def _grid(x: Scale, y: Scale, x_ticks: Sequence[float], y_ticks: Sequence[float]
     return join([*horizontal, *vertical, axis])
 
 
-def _anchor(x: Scale, value: float) -> str:
+def _anchor(x: Scale, value: Number) -> str:
     return "end" if x(value) > WIDTH - RIGHT - 14 else "middle"  # it would leave the picture
 
 
@@ -192,7 +193,7 @@ def _axis_labels(x_label: str, y_label: str) -> Markup:
     )
 
 
-def _marker(x: Scale, position: float, number: int) -> Markup:
+def _marker(x: Scale, position: Number, number: int) -> Markup:
     at = x(position)
     line = tag("line", x1=at, x2=at, y1=TOP, y2=HEIGHT - BOTTOM, class_="marker")
     return join([line, tag("text", number, x=at, y=TOP - 6, class_="middle")])

@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,13 +89,6 @@ def select_pairs(pairs: Iterable[HeldOutPair], *, limit: int, seed: int = 0) -> 
     return HeldOutPairs(
         pairs=unique[:limit], available=len(ordered), duplicates=len(ordered) - len(unique)
     )
-
-
-def long_enough(
-    pairs: Sequence[HeldOutPair], tokens: Sequence[Sequence[int]], *, least: int, count: int
-) -> list[int]:
-    """Returns the first `count` row numbers whose code has at least `least` tokens."""
-    return [row for row, ids in enumerate(tokens[: len(pairs)]) if len(ids) >= least][:count]
 
 
 def _hash(identifier: str, seed: int) -> bytes:

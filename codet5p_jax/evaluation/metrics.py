@@ -1,7 +1,7 @@
 """Numbers with their uncertainty: losses, mean reciprocal rank, accuracy of matching."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -95,6 +95,25 @@ def token_cross_entropy(
     own = jnp.take_along_axis(log_probabilities, targets[..., None], axis=-1)[..., 0]
     weights = weights.astype(jnp.float32)
     return WeightedMean(total=-jnp.sum(own * weights), weight=weights.sum())
+
+
+def unigram_log_probabilities(
+    batches: Sequence[Mapping[str, np.ndarray]], *, vocab_size: int
+) -> Float[np.ndarray, " vocab"]:
+    """Returns the log frequency of every id among training targets, with one added to each count.
+
+    Args:
+        batches: Training batches with decoder_target_tokens and decoder_loss_weights.
+        vocab_size: Number of ids.
+    """
+    counts = np.ones(vocab_size)
+    for batch in batches:
+        counts += np.bincount(
+            batch["decoder_target_tokens"].ravel(),
+            weights=batch["decoder_loss_weights"].ravel(),
+            minlength=vocab_size,
+        )
+    return np.log(counts / counts.sum())
 
 
 def unigram_cross_entropy(

@@ -226,7 +226,7 @@ def _what_was_run(run: RunFiles) -> Markup:
         "section",
         tag("h2", f"What was run: {run.directory.resolve().name}"),
         definitions([("MODEL_DIR", run.directory), *_flatten(run.metadata)]),
-        None if run.metadata else tag("p", "No checkpoint metadata was found.", class_="note"),
+        None if run.metadata else tag("p", "There is no run_metadata.json.", class_="note"),
         _folded("config.gin", tag("pre", run.config))
         if run.config
         else tag("p", "There is no config.gin.", class_="note"),

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from codet5p_jax.evaluation.charts import bar
-from codet5p_jax.evaluation.markup import Markup, table, tag
+from codet5p_jax.evaluation.markup import Markup, definitions, table, tag
 
 RANKINGS = {
     "random": "Random order (exact expectation)",
@@ -12,6 +12,13 @@ RANKINGS = {
     "before": "Embedding before stage 2",
     "after": "Embedding after stage 2",
     "reranked": "… re-ranked by the matching head",
+}
+SHORT = {
+    "random": "random",
+    "bm25": "BM25",
+    "before": "stage 1",
+    "after": "stage 2",
+    "reranked": "re-ranked",
 }
 HEADLINES = {
     "bm25": "MRR of BM25",
@@ -57,7 +64,8 @@ def results(evaluation: Mapping[str, Any] | None) -> Markup:
     return tag(
         "section",
         heading,
-        tag("p", _setting(evaluation.get("setting", {})), class_="note"),
+        tag("p", "On the test split: packages that no training step saw.", class_="note"),
+        _setting(evaluation.get("setting", {})),
         _losses(evaluation.get("losses", [])),
         _retrieval(evaluation.get("retrieval", [])),
         _matching(evaluation.get("matching", [])),
@@ -79,9 +87,14 @@ def _headline(evaluation: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     return [last[name] for name in HEADLINES if name in last]
 
 
-def _setting(setting: Mapping[str, Any]) -> str:
-    known = [f"{key.replace('_', ' ')} {value}" for key, value in setting.items()]
-    return "Test split, packages that no training step saw. " + "; ".join(known) + "."
+def _setting(setting: Mapping[str, Any]) -> Markup:
+    facts = [(key.replace("_", " "), _shown(value)) for key, value in setting.items()]
+    summary = tag("summary", "How it was evaluated")
+    return tag("details", summary, definitions(facts))
+
+
+def _shown(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _losses(rows: Sequence[Mapping[str, Any]]) -> Markup | None:
@@ -91,9 +104,9 @@ def _losses(rows: Sequence[Mapping[str, Any]]) -> Markup | None:
         "Loss, nats per target token",
         "target tokens",
         "unigram",
-        "before stage 2",
-        "after stage 2",
-        "after / unigram",
+        "stage 1",
+        "stage 2",
+        "stage 2 / unigram",
     ]
     body = [
         [
@@ -151,21 +164,19 @@ def _bar(estimate: Mapping[str, Any], maximum: float) -> Markup:
 
 
 def _by_language(rows: Sequence[Mapping[str, Any]]) -> Markup:
-    languages = sorted({name for row in rows for name in row["mrr"]} - {"all"})
-    largest = max(rows, key=lambda row: row["queries"])
-    header = ["MRR by language", *(f"{n} ({_count(largest, n)})" for n in languages)]
+    """Languages down, rankings across; the rows over fewer texts are left to the table above."""
+    largest = max(row["queries"] for row in rows)
+    full = [row for row in rows if row["queries"] == largest]
+    header = ["MRR by language", "texts", *(SHORT.get(r["ranking"], r["ranking"]) for r in full)]
     body = [
         [
-            _ranking(row),
-            *(_optional(row["mrr"].get(name, {}).get("mean")) for name in languages),
+            language,
+            f"{full[0]['mrr'][language]['count']:,}",
+            *(_optional(row["mrr"].get(language, {}).get("mean")) for row in full),
         ]
-        for row in rows
+        for language in sorted(full[0]["mrr"].keys() - {"all"})
     ]
-    return table(header, body, caption="In brackets the number of queries.")
-
-
-def _count(row: Mapping[str, Any], language: str) -> str:
-    return f"{row['mrr'].get(language, {}).get('count', 0):,}"
+    return table(header, body)
 
 
 def _matching(rows: Sequence[Mapping[str, Any]]) -> Markup | None:

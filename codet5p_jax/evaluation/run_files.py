@@ -19,7 +19,8 @@ class RunFiles:
         records: Objects of metrics.jsonl in order of time; see `read_metrics`.
         skipped_lines: Line numbers of metrics.jsonl that held no whole object.
         config: Text of config.gin, empty if there is none.
-        metadata: Metadata of the newest checkpoint, empty if there is none.
+        metadata: Contents of run_metadata.json (model, tokenizer, corpus, versions, git
+            revision), empty if there is none.
         evaluation: Contents of evaluation.json, None if there is none.
     """
 
@@ -31,26 +32,23 @@ class RunFiles:
     evaluation: Mapping[str, Any] | None = None
 
     @classmethod
-    def read(
-        cls, directory: str | pathlib.Path, *, metadata: Mapping[str, Any] | None = None
-    ) -> "RunFiles":
-        """Reads MODEL_DIR `directory`; `metadata` is that of its newest checkpoint.
+    def read(cls, directory: str | pathlib.Path) -> "RunFiles":
+        """Reads the MODEL_DIR `directory`.
 
         Raises:
             FileNotFoundError: If the directory or its metrics.jsonl is missing.
-            ValueError: If metrics.jsonl holds no record, or evaluation.json is damaged.
+            ValueError: If metrics.jsonl holds no record, or a JSON file is damaged.
         """
         directory = pathlib.Path(directory)
         records, skipped = read_metrics(directory / "metrics.jsonl")
         config = directory / "config.gin"
-        evaluation = directory / "evaluation.json"
         return cls(
             directory=directory,
             records=records,
             skipped_lines=skipped,
             config=config.read_text(encoding="utf-8") if config.exists() else "",
-            metadata=metadata or {},
-            evaluation=read_json(evaluation) if evaluation.exists() else None,
+            metadata=_read_json_if_there(directory / "run_metadata.json") or {},
+            evaluation=_read_json_if_there(directory / "evaluation.json"),
         )
 
 
@@ -151,6 +149,10 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     if not isinstance(contents, dict):
         raise ValueError(f"{str(path)!r} should hold a JSON object, got {type(contents).__name__}.")
     return contents
+
+
+def _read_json_if_there(path: pathlib.Path) -> dict[str, Any] | None:
+    return read_json(path) if path.exists() else None
 
 
 def _parse(line: bytes) -> Record | None:

@@ -29,6 +29,19 @@ class SampleLengths:
     completion: int = 48
 
 
+def first_long_enough(
+    pairs: Sequence[HeldOutPair], tokenizer: CodeTokenizer, *, least: int, count: int
+) -> list[HeldOutPair]:
+    """Returns the first `count` pairs whose code has at least `least` tokens."""
+    chosen: list[HeldOutPair] = []
+    for pair in pairs:
+        if len(chosen) == count:
+            break
+        if len(tokenizer.encode(pair.code)) >= least:
+            chosen.append(pair)
+    return chosen
+
+
 def docstring_samples(
     trained: TrainedModel,
     tokenizer: CodeTokenizer,

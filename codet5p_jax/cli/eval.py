@@ -1,0 +1,184 @@
+"""`codet5p eval`: losses, retrieval, matching and samples on packages held out of training."""
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from codet5p_jax.evaluation.evaluate import Evaluation, HeldOutData, HeldOutStream, evaluate
+from codet5p_jax.evaluation.heldout import HeldOutPairs, read_pairs
+from codet5p_jax.evaluation.losses import TrainedModel
+from codet5p_jax.tokenizer import CodeTokenizer
+
+STREAMS = {  # stream of stage 1 -> its mixture
+    "span_denoising": "unimodal_span_denoising",
+    "seq2seq_clm": "unimodal_seq2seq_clm",
+    "decoder_clm": "unimodal_decoder_clm",
+}
+# Of a model whose metadata does not tell its lengths: those of the quickstart.
+DEFAULT_LENGTHS: Mapping[str, Mapping[str, int]] = {
+    "span_denoising": {"inputs": 128, "targets": 48},
+    "seq2seq_clm": {"inputs": 96, "targets": 96},
+    "decoder_clm": {"inputs": 1, "targets": 128},
+    "pairs": {"text": 32, "code": 96},
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `codet5p eval` to `parser`."""
+    defaults = Evaluation(text_length=0, code_length=0)
+    add = parser.add_argument
+    add("--model_dir", required=True, metavar="DIR", help="MODEL_DIR to evaluate, after stage 2")
+    add("--before", metavar="DIR", help="MODEL_DIR of stage 1, to compare with")
+    add("--corpus", required=True, metavar="DIR", help="output of codet5p corpus build")
+    add("--tokenizer", required=True, metavar="DIR", help="output of codet5p tokenizer train")
+    add("--out", metavar="FILE", help="result (default: MODEL_DIR/evaluation.json)")
+    add("--pairs", type=_positive, default=1000, help="held-out text-code pairs (%(default)s)")
+    add(
+        "--rerank_queries",
+        type=_positive,
+        default=defaults.rerank_queries,
+        help="texts whose 32 nearest codes are re-ranked, the slow part (%(default)s)",
+    )
+    add(
+        "--examples",
+        type=_positive,
+        default=256,
+        help="held-out examples per stream for the losses (%(default)s)",
+    )
+    add("--text_length", type=_positive, help="tokens per text (default: as in training)")
+    add("--code_length", type=_positive, help="tokens per code (default: as in training)")
+    add("--seed", type=int, default=0, help="seed of order, negatives, bootstrap (%(default)s)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Evaluates, prints a table and writes evaluation.json."""
+    started = time.monotonic()
+    tokenizer = CodeTokenizer.from_directory(arguments.tokenizer)
+    after, metadata = _load(arguments.model_dir, tokenizer)
+    before, before_metadata = (
+        _load(arguments.before, tokenizer) if arguments.before else (None, metadata)
+    )
+    config = _config(arguments, metadata)
+    pairs = read_pairs(arguments.corpus, limit=arguments.pairs, seed=arguments.seed)
+    print(_announcement(pairs))
+    streams = _streams(arguments, before_metadata, after.model.config.vocab_size)
+    data = HeldOutData(streams=streams, pairs=pairs)
+    results = evaluate(after, tokenizer, before=before, data=data, config=config)
+    evaluation = {
+        "created": datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.monotonic() - started, 1),
+        "models": {"after": _origin(arguments.model_dir, metadata)}
+        | ({"before": _origin(arguments.before, before_metadata)} if before else {}),
+        **results,
+    }
+    path = pathlib.Path(arguments.out or pathlib.Path(arguments.model_dir) / "evaluation.json")
+    _write_json(path, evaluation)
+    _print(evaluation, path)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, got {value}")
+    return value
+
+
+def _load(model_dir: str, tokenizer: CodeTokenizer) -> tuple[TrainedModel, dict[str, Any]]:
+    """Returns the newest checkpoint of MODEL_DIR and its metadata.
+
+    Raises:
+        FileNotFoundError: If there is no checkpoint.
+        ValueError: If the model was trained with another tokenizer.
+    """
+    from codet5p_jax.models.codet5p import CodeT5p
+    from codet5p_jax.models.config import T5Config
+    from codet5p_jax.training.checkpoints import load_metadata, load_params
+
+    metadata = load_metadata(model_dir)
+    trained_with = metadata["tokenizer"]["fingerprint"]
+    if trained_with != tokenizer.fingerprint:
+        raise ValueError(
+            f"The model in {model_dir!r} was trained with the tokenizer {trained_with} "
+            f"({metadata['tokenizer'].get('path')}), --tokenizer is {tokenizer.fingerprint}. "
+            "Give the tokenizer of the training."
+        )
+    model = CodeT5p(T5Config.from_dict(metadata["model"]))
+    return TrainedModel(model=model, params=load_params(model_dir)), metadata
+
+
+def _config(arguments: argparse.Namespace, metadata: Mapping[str, Any]) -> Evaluation:
+    lengths = _lengths(metadata, "pairs")
+    return Evaluation(
+        text_length=arguments.text_length or lengths["text"],
+        code_length=arguments.code_length or lengths["code"],
+        rerank_queries=arguments.rerank_queries,
+        seed=arguments.seed,
+    )
+
+
+def _lengths(metadata: Mapping[str, Any], stream: str) -> Mapping[str, int]:
+    """Tokens per feature that a stream was trained with."""
+    recorded = metadata.get("task_feature_lengths", {})
+    return recorded.get(stream, DEFAULT_LENGTHS[stream])
+
+
+def _streams(
+    arguments: argparse.Namespace, metadata: Mapping[str, Any], vocab_size: int
+) -> list[HeldOutStream]:
+    import tasks
+    from codet5p_jax.evaluation.heldout_streams import read_stream
+
+    tasks.register(arguments.corpus, arguments.tokenizer)
+    return [
+        read_stream(
+            mixture,
+            task_feature_lengths=_lengths(metadata, stream),
+            examples=arguments.examples,
+            unigram_examples=4 * arguments.examples,
+            vocab_size=vocab_size,
+        )
+        for stream, mixture in STREAMS.items()
+    ]
+
+
+def _announcement(pairs: HeldOutPairs) -> str:
+    return (
+        f"Held-out pairs: the first {len(pairs.pairs):,} of {pairs.available:,} of the test split "
+        f"in the order of a hash; {pairs.duplicates:,} left out whose code came before; "
+        f"{pairs.repeated_texts:,} share their text with another."
+    )
+
+
+def _origin(model_dir: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    return {"directory": model_dir, "step": metadata.get("step")}
+
+
+def _write_json(path: pathlib.Path, contents: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(".json.new")
+    new.write_text(json.dumps(contents, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(new, path)
+
+
+def _print(evaluation: Mapping[str, Any], path: pathlib.Path) -> None:
+    from rich.console import Console
+    from rich.panel import Panel
+    from rich.text import Text
+
+    from codet5p_jax.evaluation.terminal_table import evaluation_table
+
+    console = Console()
+    console.print(evaluation_table(evaluation))
+    for sample in evaluation["samples"]:
+        body = "\n".join(
+            f"--- {name}\n{sample[name].strip()[:600]}"
+            for name in ("prompt", "reference", "output")
+        )
+        title = Text(f"{sample['task']}: {sample['language']}, {sample['source']}")
+        console.print(Panel(Text(body), title=title, title_align="left"))
+    print(f"Evaluation: {path} ({evaluation['seconds']:.0f} s)")
