@@ -1,7 +1,8 @@
 """Members of archives and directories, one after another, never unpacked to disk.
 
-Read are tar (plain, gz, bz2, xz), npm's tgz, zip and wheels, directories and single source files. A member that climbs
-out of its archive, is a link or too large is refused: it is yielded with the reason, unread.
+Read are tar (plain, gz, bz2, xz), npm's tgz, zip and wheels, directories and single source files.
+A member that climbs out of its archive, is a link or too large is refused: it is yielded with the
+reason, unread.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Sources of code: packages, archives and directories, each a repository that is split as a whole."""
+"""Sources of code: packages, archives and directories, each one repository."""
 
 import dataclasses
 import os

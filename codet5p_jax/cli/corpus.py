@@ -1,0 +1,74 @@
+"""codet5p corpus: builds a corpus from packages or from source code at hand, or shows one."""
+
+import argparse
+import pathlib
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the subcommands build and show."""
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_build(commands.add_parser("build", help="build a corpus", allow_abbrev=False))
+    show = commands.add_parser("show", help="print what a corpus holds", allow_abbrev=False)
+    show.add_argument("corpus_dir", help="directory of the corpus")
+    show.add_argument("--verify", action="store_true", help="read every record and check it")
+
+
+def _add_build(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--recipe", help="name of a recipe, or path of a JSON file")
+    parser.add_argument(
+        "--source",
+        action="append",
+        default=[],
+        help="directory or archive of source code; may be repeated",
+    )
+    parser.add_argument("--license", help="licence (SPDX) of sources that do not state theirs")
+    parser.add_argument("--out", required=True, help="where the corpus goes")
+    parser.add_argument("--num_shards", type=int, default=8, help="record files in each split")
+    parser.add_argument(
+        "--beam_options",
+        default="",
+        help="options of Apache Beam, for example '--runner=DataflowRunner --project=P'",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int | None:
+    """Builds or shows a corpus."""
+    return _show(arguments) if arguments.command == "show" else _build(arguments)
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    from codet5p_jax.corpus import build
+    from codet5p_jax.corpus.manifest import manifest_tables
+    from codet5p_jax.corpus.recipes import load_recipe
+    from codet5p_jax.corpus.sources import sources_of_path
+
+    if bool(arguments.recipe) == bool(arguments.source):
+        raise ValueError(
+            "Give either --recipe=NAME or --source=PATH, for example --recipe=quickstart."
+        )
+    options = {
+        "pipeline_args": arguments.beam_options.split(),
+        "num_shards": arguments.num_shards,
+    }
+    if arguments.recipe:
+        manifest = build.build_from_recipe(load_recipe(arguments.recipe), arguments.out, **options)
+    else:
+        sources = [
+            source
+            for path in arguments.source
+            for source in sources_of_path(path, license=arguments.license)
+        ]
+        manifest = build.build_from_sources(sources, arguments.out, **options)
+    print(manifest_tables(manifest))
+    print(f"The corpus is in {pathlib.Path(arguments.out)}")
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from codet5p_jax.corpus.datasets import verify
+    from codet5p_jax.corpus.manifest import manifest_tables, read_manifest
+
+    print(manifest_tables(read_manifest(arguments.corpus_dir)))
+    if arguments.verify:
+        print(f"{verify(arguments.corpus_dir):,} records read, all whole.")
+    return 0

@@ -1,0 +1,232 @@
+"""Builds a corpus: fetch -> pipeline -> metadata -> manifest, and only then it has its name."""
+
+import concurrent.futures
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from codet5p_jax.corpus import datasets
+from codet5p_jax.corpus.apt_client import fetch_source_packages
+from codet5p_jax.corpus.fetch import Client, Fetched, fetch_packages
+from codet5p_jax.corpus.filters import Filters
+from codet5p_jax.corpus.installed import STANDARD_LIBRARY_LICENSE, installed_sources
+from codet5p_jax.corpus.licenses import PERMISSIVE
+from codet5p_jax.corpus.manifest import (
+    SourceStatus,
+    make_manifest,
+    read_manifest,
+    write_manifest,
+)
+from codet5p_jax.corpus.npm_client import fetch_npm_packages
+from codet5p_jax.corpus.pip_client import fetch_wheels
+from codet5p_jax.corpus.recipes import Recipe
+from codet5p_jax.corpus.sources import Source, source_of_package
+from codet5p_jax.corpus.splits import assign_splits
+from codet5p_jax.progress import progress
+
+FORMAT = 1  # of records and their order; raised when the same sources give other records
+CLIENTS: Mapping[str, Client] = {
+    "apt": fetch_source_packages,
+    "npm": fetch_npm_packages,
+    "pip": fetch_wheels,
+}
+_NO_NETWORK = (
+    "No package of the recipe could be fetched: this corpus was made of the Python standard library "
+    "and the packages installed on this machine."
+)
+_BY_FILE = "Fewer than three repositories: files were split one by one, by a hash of their paths."
+
+
+def build_from_recipe(
+    recipe: Recipe,
+    out_dir: str | os.PathLike[str],
+    *,
+    clients: Mapping[str, Client] = CLIENTS,
+    pipeline_args: Sequence[str] = (),
+    num_shards: int = 8,
+) -> dict[str, Any]:
+    """Builds the corpus of `recipe` in `out_dir` and returns its manifest.
+
+    A corpus of the same recipe that is there already is kept. Archives that an interrupted build
+    has fetched are used again. Without any package, installed packages take their place.
+
+    Raises:
+        FileExistsError: `out_dir` holds another corpus, or something else.
+    """
+    digest = _digest({"recipe": recipe.to_dict(), "format": FORMAT, "shards": num_shards})
+    if (ready := _ready(out_dir, digest)) is not None:
+        return ready
+    partial = _partial(out_dir)
+    fetched = fetch_packages(recipe.packages, partial / "fetched", clients=clients)
+    notes, licenses = [], recipe.licenses
+    sources = [source_of_package(f, max_bytes=recipe.max_bytes) for f in fetched if not f.reason]
+    if not sources:
+        notes, licenses = [_NO_NETWORK], (*recipe.licenses, STANDARD_LIBRARY_LICENSE)
+        sources = installed_sources(max_bytes=recipe.max_bytes)
+    return _build(
+        sources,
+        out_dir,
+        name=recipe.name,
+        digest=digest,
+        missing=[f for f in fetched if f.reason],
+        notes=notes,
+        licenses=licenses,
+        pipeline_args=pipeline_args,
+        num_shards=num_shards,
+    )
+
+
+def build_from_sources(
+    sources: Sequence[Source],
+    out_dir: str | os.PathLike[str],
+    *,
+    licenses: Sequence[str] = PERMISSIVE,
+    pipeline_args: Sequence[str] = (),
+    num_shards: int = 8,
+) -> dict[str, Any]:
+    """Builds a corpus of `sources` in `out_dir` and returns its manifest.
+
+    Raises:
+        FileExistsError: `out_dir` holds another corpus, or something else.
+        ValueError: There is no source.
+    """
+    if not sources:
+        raise ValueError("No sources to build a corpus of: give --recipe or --source.")
+    asked = [str(source) for source in sources]
+    digest = _digest({"sources": asked, "licenses": [*licenses], "format": FORMAT, "n": num_shards})
+    if (ready := _ready(out_dir, digest)) is not None:
+        return ready
+    return _build(
+        sources,
+        out_dir,
+        name="sources",
+        digest=digest,
+        missing=[],
+        notes=[],
+        licenses=licenses,
+        pipeline_args=pipeline_args,
+        num_shards=num_shards,
+    )
+
+
+def _build(
+    sources: Sequence[Source],
+    out_dir: str | os.PathLike[str],
+    *,
+    name: str,
+    digest: str,
+    missing: Sequence[Fetched],
+    notes: Sequence[str],
+    licenses: Sequence[str],
+    pipeline_args: Sequence[str],
+    num_shards: int,
+) -> dict[str, Any]:
+    from codet5p_jax.corpus import pipeline  # Beam takes three seconds to import
+
+    partial = _partial(out_dir)
+    for folder in (*datasets.FEATURES, "done"):  # of an interrupted build
+        shutil.rmtree(partial / folder, ignore_errors=True)
+    placed = assign_splits(sources)
+    options = pipeline.BuildOptions(
+        out_dir=str(partial), filters=Filters(), licenses=tuple(licenses), num_shards=num_shards
+    )
+    _run(placed, options, pipeline_args)
+    counts, shards = pipeline.read_summary(str(partial))
+    datasets.write_metadata(partial, shards)
+    by_file = [_BY_FILE] if any(source.split is None for source in placed) else []
+    manifest = make_manifest(
+        recipe=name,
+        recipe_digest=digest,
+        counts=counts,
+        shards=shards,
+        sources=[*map(_used, placed), *map(_missing, missing)],
+        notes=[*notes, *by_file],
+    )
+    write_manifest(partial, manifest)
+    _publish(partial, pathlib.Path(out_dir))
+    return manifest
+
+
+def _run(sources: Sequence[Source], options: Any, pipeline_args: Sequence[str]) -> None:
+    """Runs the pipeline while showing how many sources were read."""
+    from codet5p_jax.corpus import pipeline
+
+    with (
+        progress("building", len(sources), unit="sources") as shown,
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+    ):
+        job = pool.submit(pipeline.run, sources, options, pipeline_args)
+        seen = 0
+        while True:
+            finished = job.done()
+            done = pipeline.count_done(options.out_dir)
+            shown.advance(done - seen)
+            seen = done
+            if finished:
+                return job.result()
+            time.sleep(0.2)
+
+
+def _used(source: Source) -> SourceStatus:
+    return SourceStatus(
+        name=source.name,
+        ecosystem=source.ecosystem,
+        version=source.version,
+        split=source.split or "by file",
+        status="used",
+        reason="",
+    )
+
+
+def _missing(fetched: Fetched) -> SourceStatus:
+    return SourceStatus(
+        name=fetched.package.name,
+        ecosystem=fetched.package.ecosystem,
+        version=fetched.package.version or "",
+        split=fetched.package.split or "",
+        status="missing",
+        reason=fetched.reason,
+    )
+
+
+def _ready(out_dir: str | os.PathLike[str], digest: str) -> dict[str, Any] | None:
+    """The manifest of a whole corpus of the same build in `out_dir`, or None if it is free."""
+    place = pathlib.Path(out_dir)
+    if not place.exists() or (place.is_dir() and not any(place.iterdir())):
+        return None
+    if not (place / "manifest.json").is_file():
+        raise FileExistsError(f"{out_dir} holds something that is no corpus; give another --out.")
+    manifest = read_manifest(place)
+    if manifest["recipe_digest"] != digest:
+        raise FileExistsError(
+            f"{out_dir} holds another corpus: recipe {manifest['recipe']!r}, built "
+            f"{manifest['created']}, from other sources or settings. Remove it or give another "
+            "--out."
+        )
+    return manifest
+
+
+def _partial(out_dir: str | os.PathLike[str]) -> pathlib.Path:
+    """The folder of an unfinished build, beside its place; it is never read as a corpus."""
+    place = pathlib.Path(out_dir).resolve()
+    partial = place.with_name(f"{place.name}.partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    return partial
+
+
+def _publish(partial: pathlib.Path, place: pathlib.Path) -> None:
+    for name in ("fetched", "done"):
+        shutil.rmtree(partial / name, ignore_errors=True)
+    (partial / "summary.json").unlink()
+    if place.is_dir():
+        place.rmdir()  # it was empty
+    partial.rename(place.resolve())
+
+
+def _digest(asked: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,160 @@
+"""The two TFDS datasets of a corpus: where their files lie, writing, reading, checking.
+
+CORPUS_DIR/code_files/1.0.0/code_files-train.tfrecord-00000-of-00008
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from codet5p_jax.corpus.records import FILE_FEATURES, FUNCTION_FEATURES, SPLITS
+from codet5p_jax.corpus.tfrecords import (
+    DamagedRecordsError,
+    decode_example,
+    read_records,
+    write_records,
+)
+
+VERSION = "1.0.0"
+FEATURES: Mapping[str, tuple[str, ...]] = {
+    "code_files": FILE_FEATURES,
+    "code_functions": FUNCTION_FEATURES,
+}
+_DESCRIPTIONS = {
+    "code_files": "Source files of open-source packages, for unimodal pretraining.",
+    "code_functions": "Functions and methods, with their documentation where they have one.",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShardInfo:
+    """One written file of records.
+
+    Attributes:
+        dataset: A key of `FEATURES`.
+        split: One of `SPLITS`.
+        index: Number of the shard in its split.
+        records: Records in it.
+        bytes: Size of the file.
+        digest: SHA-256 of the records.
+    """
+
+    dataset: str
+    split: str
+    index: int
+    records: int
+    bytes: int
+    digest: str
+
+
+def shard_path(
+    corpus_dir: str | os.PathLike[str], dataset: str, *, split: str, index: int, num_shards: int
+) -> pathlib.Path:
+    """Returns the path of a file of records, as TFDS names it."""
+    name = f"{dataset}-{split}.tfrecord-{index:05}-of-{num_shards:05}"
+    return pathlib.Path(corpus_dir, dataset, VERSION, name)
+
+
+def write_shard(
+    path: str | os.PathLike[str],
+    examples: Sequence[bytes],
+    *,
+    dataset: str,
+    split: str,
+    index: int,
+) -> ShardInfo:
+    """Writes serialized examples to a file of records; its folder is made."""
+    place = pathlib.Path(path)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.open("wb") as stream:
+        write_records(stream, examples)
+    digest = hashlib.sha256(b"".join(hashlib.sha256(example).digest() for example in examples))
+    return ShardInfo(
+        dataset=dataset,
+        split=split,
+        index=index,
+        records=len(examples),
+        bytes=place.stat().st_size,
+        digest=digest.hexdigest(),
+    )
+
+
+def fingerprint(shards: Sequence[ShardInfo]) -> str:
+    """Returns 16 hex digits that depend on the records of a corpus and on nothing else."""
+    lines = sorted(f"{s.dataset} {s.split} {s.index} {s.digest}" for s in shards)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def write_metadata(corpus_dir: str | os.PathLike[str], shards: Sequence[ShardInfo]) -> None:
+    """Writes what TFDS needs to read the datasets without their code. Imports TensorFlow."""
+    import tensorflow_datasets as tfds
+
+    for dataset, names in FEATURES.items():
+        folder = pathlib.Path(corpus_dir, dataset, VERSION)
+        own = [shard for shard in shards if shard.dataset == dataset]
+        tfds.folder_dataset.write_metadata(
+            data_dir=folder,
+            features={name: tfds.features.Text() for name in names},
+            split_infos=[_split_info(tfds, own, split, folder=folder) for split in SPLITS],
+            description=_DESCRIPTIONS[dataset],
+        )
+
+
+def _split_info(tfds: Any, shards: Sequence[ShardInfo], split: str, *, folder: pathlib.Path) -> Any:
+    own = sorted((s for s in shards if s.split == split), key=lambda shard: shard.index)
+    return tfds.core.SplitInfo(
+        name=split,
+        shard_lengths=[shard.records for shard in own],
+        num_bytes=sum(shard.bytes for shard in own),
+        filename_template=tfds.core.ShardedFileTemplate(
+            data_dir=folder,
+            dataset_name=shards[0].dataset,
+            split=split,
+            filetype_suffix="tfrecord",
+        ),
+    )
+
+
+def read_dataset(
+    corpus_dir: str | os.PathLike[str], dataset: str, *, split: str
+) -> Iterator[dict[str, str]]:
+    """Yields the records of a split by field name, shard after shard, without TensorFlow.
+
+    Raises:
+        FileNotFoundError: The corpus has no such dataset.
+        DamagedRecordsError: A file is cut short or altered; the message names it.
+    """
+    folder = pathlib.Path(corpus_dir, dataset, VERSION)
+    paths = sorted(folder.glob(f"{dataset}-{split}.tfrecord-*"))
+    if not paths:
+        raise FileNotFoundError(
+            f"No split {split!r} of {dataset} in {corpus_dir}; build the corpus with "
+            "`codet5p corpus build --recipe=quickstart --out=DIR`."
+        )
+    for path in paths:
+        yield from map(decode_example, read_records(path))
+
+
+def verify(corpus_dir: str | os.PathLike[str]) -> int:
+    """Reads every record of a corpus and returns how many there are.
+
+    Raises:
+        FileNotFoundError: There is no corpus, or one of its files is missing.
+        DamagedRecordsError: A file is cut short or altered; the message names it.
+    """
+    manifest = json.loads(pathlib.Path(corpus_dir, "manifest.json").read_text(encoding="utf-8"))
+    total = 0
+    for entry in manifest["files"]:
+        path = pathlib.Path(corpus_dir, entry["path"])
+        records = sum(1 for _ in read_records(path))
+        if records != entry["records"]:
+            raise DamagedRecordsError(
+                f"The record file {path} holds {records} records; the manifest says "
+                f"{entry['records']}. Remove the corpus and build it again."
+            )
+        total += records
+    return total

@@ -1,0 +1,120 @@
+"""Files of TFRecords that hold tf.train.Example messages of strings, without TensorFlow.
+
+The workers of a build write these files; importing TensorFlow would cost each of them six seconds
+and half a gigabyte. Formats: the TFRecord framing (length, masked CRC-32C of the length, data,
+masked CRC-32C of the data) and the protocol buffer `tf.train.Example`.
+"""
+
+import os
+import pathlib
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from typing import BinaryIO
+
+import google_crc32c
+
+_LENGTH = struct.Struct("<Q")
+_CHECKSUM = struct.Struct("<I")
+_MASK_DELTA = 0xA282EAD8
+_ENTRY, _VALUE = 1, 2  # field numbers of a protobuf map
+
+
+class DamagedRecordsError(ValueError):
+    """A file of records that is cut short or altered."""
+
+
+def encode_example(fields: Mapping[str, str]) -> bytes:
+    """Returns a serialized tf.train.Example with one string for each field."""
+    entries = (
+        _field(_ENTRY, _field(_ENTRY, name.encode()) + _field(_VALUE, _bytes_feature(value)))
+        for name, value in sorted(fields.items())
+    )
+    return _field(_ENTRY, b"".join(entries))
+
+
+def decode_example(example: bytes) -> dict[str, str]:
+    """Returns the fields of a serialized tf.train.Example that holds one string for each."""
+    fields = {}
+    for entry in _fields(dict(_fields(example)).get(1, b"")):
+        parts = dict(_fields(entry[1]))
+        value = parts[_VALUE]
+        for _ in range(2):  # Feature.bytes_list, BytesList.value
+            value = dict(_fields(value)).get(1, b"")
+        fields[parts[_ENTRY].decode()] = value.decode()
+    return fields
+
+
+def write_records(stream: BinaryIO, records: Iterable[bytes]) -> None:
+    """Writes `records` to `stream`, framed as TFRecords."""
+    for record in records:
+        length = _LENGTH.pack(len(record))
+        stream.write(length + _checksum(length))
+        stream.write(record + _checksum(record))
+
+
+def read_records(path: str | os.PathLike[str]) -> Iterator[bytes]:
+    """Yields the records of a file.
+
+    Raises:
+        DamagedRecordsError: The file is cut short or a checksum is wrong; the message names it.
+    """
+    with pathlib.Path(path).open("rb") as stream:
+        while head := stream.read(_LENGTH.size + _CHECKSUM.size):
+            length = _checked(head, _LENGTH.size, path=path, at=stream.tell())
+            size = _LENGTH.unpack(length)[0]
+            record = stream.read(size + _CHECKSUM.size)
+            yield _checked(record, size, path=path, at=stream.tell())
+
+
+def _checked(read: bytes, size: int, *, path: str | os.PathLike[str], at: int) -> bytes:
+    data, checksum = read[:size], read[size:]
+    if len(read) != size + _CHECKSUM.size or checksum != _checksum(data):
+        kind = "cut short" if len(read) != size + _CHECKSUM.size else "altered"
+        raise DamagedRecordsError(
+            f"The record file {path} is {kind} near byte {at:,}. Remove the corpus and build it "
+            "again with `codet5p corpus build`."
+        )
+    return data
+
+
+def _checksum(data: bytes) -> bytes:
+    crc = google_crc32c.value(data)
+    masked = ((crc >> 15) | (crc << 17)) + _MASK_DELTA
+    return _CHECKSUM.pack(masked & 0xFFFFFFFF)
+
+
+def _bytes_feature(value: str) -> bytes:
+    return _field(1, _field(1, value.encode()))
+
+
+def _field(number: int, payload: bytes) -> bytes:
+    return bytes([number << 3 | 2]) + _varint(len(payload)) + payload
+
+
+def _varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*encoded, value])
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
+    """The length-delimited fields of a message: (number, payload); we write no others."""
+    position = 0
+    while position < len(message):
+        number, position = message[position] >> 3, position + 1
+        size, position = _read_varint(message, position)
+        yield number, message[position : position + size]
+        position += size
+
+
+def _read_varint(message: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
