@@ -84,7 +84,7 @@ def export_t5(
     with replacing_folder(out_dir) as folder:
         write_tensors(folder, tensors, max_shard_bytes=max_shard_bytes)
         write_json(folder / "config.json", hf_config)
-        write_json(folder / "generation_config.json", t5_config.generation_config())
+        write_json(folder / "generation_config.json", t5_config.generation_config(config))
         tokenizer.save(folder)
         card = model_card(config, provenance=provenance or Provenance(), left_out=missing)
         (folder / "README.md").write_text(card, encoding="utf-8")

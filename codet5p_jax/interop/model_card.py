@@ -170,7 +170,7 @@ def _limitations(left_out: tuple[str, ...]) -> str:
     return (
         "## Limitations\n\n"
         "- Generated code may be wrong, insecure or not run at all: review and test it.\n"
-        "- It knows the programming languages of its corpus, as they were when that was collected.\n"
+        "- It knows the languages of its corpus, as they were when that was collected.\n"
         "- Not tuned to follow instructions, nor filtered for harmful or personal content beyond\n"
         f"  the filters of the corpus.{heads}"
     )

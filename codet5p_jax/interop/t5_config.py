@@ -65,9 +65,11 @@ def to_huggingface(config: T5Config) -> dict[str, Any]:
     }
 
 
-def generation_config() -> dict[str, Any]:
+def generation_config(config: T5Config) -> dict[str, Any]:
     """Returns the contents of generation_config.json: the ids that `generate` needs."""
     return {
+        # transformers 5 sizes the cache by the encoder's layers, and fails if the decoder has more
+        "use_cache": config.num_decoder_layers <= config.num_encoder_layers,
         "pad_token_id": PAD_ID,
         "bos_token_id": BOS_ID,
         "eos_token_id": EOS_ID,

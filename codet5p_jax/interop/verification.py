@@ -5,7 +5,7 @@ Both sides are given as a `Model`: the exported folder through transformers, and
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -40,6 +40,7 @@ TEXTS = (
 )
 
 
+@runtime_checkable
 class Model(Protocol):
     """What is compared of each side."""
 
@@ -52,6 +53,7 @@ class Model(Protocol):
         """Returns the likeliest tokens of each row, up to and with `</s>`."""
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """The tokenizer that is compared with ours."""
 

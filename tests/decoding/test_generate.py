@@ -23,7 +23,9 @@ def model():
 
 @pytest.fixture(scope="module")
 def params(model):
-    return nn.unbox(jax.jit(model.init)(jax.random.key(1), jnp.array(INPUTS), jnp.array(INPUTS)))["params"]
+    return nn.unbox(jax.jit(model.init)(jax.random.key(1), jnp.array(INPUTS), jnp.array(INPUTS)))[
+        "params"
+    ]
 
 
 @pytest.fixture(scope="module")

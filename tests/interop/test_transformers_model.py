@@ -1,0 +1,180 @@
+"""Our decoding and our exports against transformers, on tiny random models."""
+
+import dataclasses
+import sys
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+
+from codet5p_jax.decoding.generate import generate
+from codet5p_jax.interop.folders import read_tensors, write_tensors
+from codet5p_jax.interop.huggingface import export_t5
+from codet5p_jax.interop.tensors import LazyTensor
+from codet5p_jax.interop.transformers_model import TransformersModel
+from codet5p_jax.interop.verification import verify
+from codet5p_jax.models.codet5p import CodeT5p
+
+INPUTS = np.array(
+    [[1, 40, 41, 42, 43, 2], [1, 50, 2, 0, 0, 0], [1, 60, 61, 2, 0, 0], [3, 0, 0, 0, 0, 0]],
+    np.int32,
+)
+LENGTH = 12
+
+
+# One function for all tests, so that equal configs and shapes are compiled once.
+_logits = jax.jit(
+    lambda model, params, *tokens: model.apply({"params": params}, *tokens), static_argnums=0
+)
+
+
+@dataclasses.dataclass
+class OurModel:
+    params: dict
+    config: object
+
+    def logits(self, encoder_input_tokens, decoder_input_tokens):
+        logits = _logits(
+            CodeT5p(self.config), self.params, encoder_input_tokens, decoder_input_tokens
+        )
+        return np.asarray(logits)[..., : self.config.vocab_size]
+
+    def greedy(self, encoder_input_tokens, *, max_length, prompt=()):
+        prompts = np.array([prompt] * len(encoder_input_tokens), np.int32)
+        got = generate(
+            CodeT5p(self.config),
+            self.params,
+            encoder_input_tokens,
+            max_length=max_length,
+            prompt=prompts if prompt else None,
+        )
+        rows = zip(got.tokens.tolist(), got.lengths.tolist(), strict=True)
+        return [tokens[:length] for tokens, length in rows]
+
+
+@pytest.fixture
+def pair(tmp_path, random_params, tokenizer):
+    """Returns our model and its export, of one config."""
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+
+    def make(config, *, seed=0):
+        params = random_params(config, seed=seed)
+        export_t5(params, config, tokenizer=tokenizer, out_dir=tmp_path / "out")
+        return OurModel(params, config), TransformersModel(tmp_path / "out")
+
+    return make
+
+
+def test_greedy_equals_transformers_for_padded_inputs(pair, any_config):
+    ours, theirs = pair(any_config)  # its decoder is deeper than its encoder
+    got = ours.greedy(INPUTS, max_length=LENGTH)
+    assert got == theirs.greedy(INPUTS, max_length=LENGTH)
+    assert len({tuple(row) for row in got}) > 1  # the inputs matter
+
+
+@pytest.mark.parametrize("prompt", [(1,), (1, 70, 71, 72)])
+def test_greedy_equals_transformers_behind_a_decoder_prompt(pair, config, prompt):
+    ours, theirs = pair(dataclasses.replace(config, num_encoder_layers=3, num_decoder_layers=2))
+    got = ours.greedy(INPUTS, max_length=LENGTH, prompt=prompt)
+    assert got == theirs.greedy(INPUTS, max_length=LENGTH, prompt=prompt)
+    assert all(tuple(row[: len(prompt)]) == prompt for row in got)
+
+
+def test_greedy_stops_at_eos_where_transformers_does(pair, config):
+    ours, theirs = pair(config)
+    eos_id = ours.greedy(INPUTS, max_length=LENGTH)[0][2]  # said early: let it end the sequence
+    theirs._model.generation_config.eos_token_id = eos_id
+    expected = [_until(row, eos_id) for row in theirs.greedy(INPUTS, max_length=LENGTH)]
+    got = generate(CodeT5p(config), ours.params, INPUTS, max_length=LENGTH, eos_id=eos_id)
+    assert [_until(row, eos_id) for row in got.tokens.tolist()] == expected
+    assert len(expected[0]) <= 3
+
+
+def _until(row, eos_id):
+    return row[: row.index(eos_id) + 1] if eos_id in row else row
+
+
+def _damage(folder, name, change):
+    arrays = {tensor.name: tensor.read() for tensor in read_tensors(folder)}
+    arrays[name] = change(arrays[name])
+    write_tensors(
+        folder,
+        [
+            LazyTensor(name=n, shape=a.shape, dtype=a.dtype, read=partial(np.array, a))
+            for n, a in arrays.items()
+        ],
+    )
+
+
+def _id(array):
+    return array
+
+
+QUERY = "encoder.block.0.layer.0.SelfAttention.q.weight"
+
+
+@pytest.fixture
+def damaged_verdict(tmp_path, random_params, tokenizer, config):
+    """Returns the verdict on an export in which one tensor was changed."""
+    pytest.importorskip("transformers")
+    square = dataclasses.replace(config, embed_dim=24, head_dim=8, num_heads=3)
+    params = random_params(square)
+
+    def run(name, change):
+        folder = tmp_path / "out"
+        export_t5(params, square, tokenizer=tokenizer, out_dir=folder)
+        _damage(folder, name, change)
+        theirs = TransformersModel(folder)
+        return verify(
+            OurModel(params, square),
+            theirs,
+            tokenizer=tokenizer.with_task_tokens(),
+            their_tokenizer=theirs,
+            problems=theirs.problems,
+            max_length=4,
+        )
+
+    return run
+
+
+def test_an_undamaged_export_passes(damaged_verdict):
+    assert damaged_verdict(QUERY, lambda tensor: tensor).passed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda tensor: tensor.T, id="transposed"),
+        pytest.param(lambda tensor: tensor[::-1], id="heads in another order"),
+        pytest.param(lambda tensor: tensor * 1.01, id="one percent off"),
+    ],
+)
+def test_a_damaged_kernel_fails(damaged_verdict, change):
+    assert not damaged_verdict(QUERY, change).passed
+
+
+def test_a_tensor_of_another_name_fails(tmp_path, config, random_params, tokenizer):
+    pytest.importorskip("transformers")
+    export_t5(random_params(config), config, tokenizer=tokenizer, out_dir=tmp_path)
+    renamed = [
+        dataclasses.replace(t, name=t.name.replace("n.q.", "n.query."), read=partial(_id, t.read()))
+        for t in read_tensors(tmp_path)
+    ]
+    write_tensors(tmp_path, renamed)
+    problems = TransformersModel(tmp_path).problems
+    assert "missing_keys: " + QUERY in problems
+    assert any(problem.startswith("unexpected_keys: ") for problem in problems)
+
+
+def test_a_folder_without_config_is_named(tmp_path):
+    pytest.importorskip("transformers")
+    with pytest.raises(FileNotFoundError, match=r"holds no config.json; expected an export"):
+        TransformersModel(tmp_path)
+
+
+def test_without_torch_the_extra_to_install_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'codet5p_jax\[hf\]'"):
+        TransformersModel(tmp_path)

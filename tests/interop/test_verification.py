@@ -1,0 +1,153 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from codet5p_jax.interop.verification import Comparison, Verdict, padded, verify
+
+TEXTS = ("a\n\tb", "def mean(values):", "x")
+VOCAB = 393
+
+
+@dataclasses.dataclass
+class FakeModel:
+    """Logits are a fixed function of the inputs; generations are given."""
+
+    shift: float = 0.0
+    generations: tuple[tuple[int, ...], ...] = ((5, 6, 2), (7, 2), (8, 9))
+
+    def logits(self, encoder_input_tokens, decoder_input_tokens):
+        token = decoder_input_tokens[..., None] + encoder_input_tokens[:, :1, None]
+        return np.sin(token * np.arange(VOCAB) + 1.0) * 10 + self.shift
+
+    def greedy(self, encoder_input_tokens, *, max_length):
+        return [list(row) for row in self.generations]
+
+
+@dataclasses.dataclass
+class FakeTokenizer:
+    """Ours, as transformers would show it, possibly damaged."""
+
+    ours: object
+    swapped: bool = False
+    specials: bool = True
+    lossy: bool = False
+
+    def encode(self, text, *, special_tokens):
+        ids = self.ours.encode(text)[:: -1 if self.swapped else 1]
+        return [1, *ids, 2] if special_tokens and self.specials else ids
+
+    def decode(self, ids):
+        text = self.ours.decode(ids)
+        return text.replace("\n", " ") if self.lossy else text
+
+
+@pytest.fixture
+def compare(tokenizer):
+    def run(theirs, their_tokenizer=None, **arguments):
+        return verify(
+            FakeModel(),
+            theirs,
+            tokenizer=tokenizer,
+            their_tokenizer=their_tokenizer or FakeTokenizer(tokenizer),
+            texts=TEXTS,
+            **arguments,
+        )
+
+    return run
+
+
+def test_equal_models_pass(compare):
+    verdict = compare(FakeModel())
+    assert verdict.passed
+    assert [c.generated for c in verdict.comparisons] == [3, 2, 2]
+    assert max(c.max_difference for c in verdict.comparisons) == 0
+
+
+def test_inputs_are_padded_to_the_longest(compare):
+    verdict = compare(FakeModel())
+    assert len({c.tokens + c.padding for c in verdict.comparisons}) == 1
+    assert min(c.padding for c in verdict.comparisons) == 0
+
+
+def test_the_difference_of_logits_is_relative_to_the_largest(compare):
+    verdict = compare(FakeModel(shift=0.5))
+    comparison = verdict.comparisons[0]
+    assert comparison.max_difference == pytest.approx(0.5)
+    assert comparison.relative_difference == pytest.approx(0.05, rel=0.01)
+    assert not verdict.passed
+    assert compare(FakeModel(shift=0.5), tolerance=0.06).passed
+
+
+def test_logits_that_are_not_finite_fail(compare):
+    assert not compare(FakeModel(shift=np.nan)).passed
+
+
+def test_another_generation_fails_and_tells_from_which_token_on(compare):
+    verdict = compare(FakeModel(generations=((5, 7, 2), (7, 2), (8, 9))))
+    assert not verdict.passed
+    assert verdict.comparisons[0].agreeing == 1
+    assert verdict.comparisons[0].tie is None
+
+
+def test_a_generation_that_ends_early_fails(compare):
+    assert not compare(FakeModel(generations=((5, 6, 2), (7, 2), (8,)))).passed
+
+
+def test_a_tie_is_explained_and_passes(compare, monkeypatch):
+    def logits(self, encoder_input_tokens, decoder_input_tokens):
+        flat = np.full([*decoder_input_tokens.shape, VOCAB], 3.0)
+        flat[..., 7] -= 1e-5
+        return flat
+
+    monkeypatch.setattr(FakeModel, "logits", logits)
+    verdict = compare(FakeModel(generations=((5, 7, 2), (7, 2), (8, 9))))
+    assert verdict.passed
+    assert "tokens 6 and 7 are equally likely" in verdict.comparisons[0].tie
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        ({"swapped": True}, "other ids"),
+        ({"specials": False}, "other special tokens around the text"),
+        ({"lossy": True}, "the ids do not decode to the text"),
+    ],
+)
+def test_another_tokenizer_fails_and_tells_how(compare, tokenizer, damage, expected):
+    verdict = compare(FakeModel(), FakeTokenizer(tokenizer, **damage))
+    assert not verdict.passed
+    assert verdict.comparisons[0].tokenizer == expected
+
+
+def test_a_problem_on_loading_fails(compare):
+    assert not compare(FakeModel(), problems=["missing_keys: shared.weight"]).passed
+
+
+def test_a_verdict_is_written_as_json(compare):
+    written = json.loads(json.dumps(compare(FakeModel()).to_dict()))
+    assert written["passed"] is True
+    assert written["comparisons"][1]["text"] == TEXTS[1]
+
+
+def test_no_inputs_and_no_problems_is_no_failure():
+    assert Verdict(comparisons=(), problems=(), tolerance=0.1).passed
+
+
+def test_rows_are_padded_behind():
+    np.testing.assert_array_equal(padded([[1, 2, 3], [4]]), [[1, 2, 3], [4, 0, 0]])
+
+
+def test_a_comparison_passes_only_within_tolerance():
+    comparison = Comparison(
+        text="x",
+        tokens=3,
+        padding=0,
+        tokenizer=None,
+        max_difference=1.0,
+        relative_difference=0.1,
+        generated=1,
+        agreeing=1,
+    )
+    assert comparison.passed(0.1) and not comparison.passed(0.09)
