@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -32,7 +33,7 @@ def exported(tmp_path, config, random_params, tokenizer):
 
 @functools.partial(jax.jit, static_argnums=0)  # once: equal configs are compiled once
 def _logits(model, params):
-    return model.apply({"params": params}, INPUTS, TARGETS)
+    return model.apply({"params": params}, jnp.array(INPUTS), jnp.array(TARGETS))
 
 
 def _our_logits(params, config):
