@@ -1,1 +1,73 @@
-"""SeqIO registrations."""
+"""SeqIO registrations of the tasks and mixtures, one task per language and objective."""
+
+import pathlib
+from collections.abc import Sequence
+
+import seqio
+
+from codet5p_jax.data.vocabulary import CodeVocabulary
+from codet5p_jax.tokenizer import CodeTokenizer
+from tasks import bimodal, unimodal
+from tasks.languages import LANGUAGES, SAMPLING_TEMPERATURE
+
+MIXTURES = (*unimodal.MIXTURES, *bimodal.MIXTURES)
+
+
+def register(
+    corpus_dir: str | pathlib.Path,
+    tokenizer_dir: str | pathlib.Path,
+    *,
+    languages: Sequence[str] = LANGUAGES,
+    temperature: float = SAMPLING_TEMPERATURE,
+    cache_dir: str | pathlib.Path | None = None,
+) -> None:
+    """Registers all tasks and mixtures over a corpus. A second time, it only checks.
+
+    Args:
+        corpus_dir: Directory of the corpus: code_files and code_functions.
+        tokenizer_dir: Directory of the tokenizer.
+        languages: Languages to read; the corpus may lack some.
+        temperature: Languages are drawn in proportion to size ** (1 / temperature).
+        cache_dir: Where `codet5p cache` wrote the tasks, for DatasetConfig.use_cached.
+
+    Raises:
+        FileNotFoundError: If the corpus or the tokenizer is not there.
+        ValueError: If the tasks are registered with other arguments already.
+    """
+    tokenizer = CodeTokenizer.from_directory(tokenizer_dir)
+    wanted = {
+        "corpus_dir": str(corpus_dir),
+        "tokenizer": tokenizer.fingerprint,
+        "languages": tuple(sorted(languages)),
+        "temperature": temperature,
+    }
+    if cache_dir is not None:
+        seqio.add_global_cache_dirs([str(cache_dir)])
+    if MIXTURES[0] in seqio.MixtureRegistry.names():
+        _check_registered(wanted)
+        return
+    for module in (unimodal, bimodal):
+        module.register(
+            str(corpus_dir), tokenizer=tokenizer, languages=languages, temperature=temperature
+        )
+
+
+def _check_registered(wanted: dict[str, object]) -> None:
+    mixture = seqio.MixtureRegistry.get(MIXTURES[0])
+    sources = [task.source for task in mixture.tasks]
+    vocabulary = mixture.output_features["inputs"].vocabulary
+    assert isinstance(vocabulary, CodeVocabulary)
+    [rate, *_] = mixture.rate_per_task_name.values()
+    registered = {
+        "corpus_dir": sources[0].corpus_dir,
+        "tokenizer": vocabulary.tokenizer.fingerprint,
+        "languages": tuple(sorted(source.language for source in sources)),
+        "temperature": rate.keywords["temperature"],
+    }
+    differing = [name for name in wanted if wanted[name] != registered[name]]
+    if differing:
+        listed = "; ".join(f"{n} {registered[n]!r}, now {wanted[n]!r}" for n in differing)
+        raise ValueError(
+            f"The tasks are registered already in this process with {listed}. "
+            "One process reads one corpus with one tokenizer: use another process."
+        )

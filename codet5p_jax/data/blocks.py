@@ -36,7 +36,9 @@ class BlockMap:
 
     def __call__(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         """Returns the examples of the blocks that `function` makes of `dataset`."""
-        blocks = seqio.map_over_dataset(self._map, num_seeds=1)(dataset.ragged_batch(self.block_size))
+        blocks = seqio.map_over_dataset(self._map, num_seeds=1)(
+            dataset.ragged_batch(self.block_size)
+        )
         return blocks.unbatch().map(_dense, num_parallel_calls=tf.data.AUTOTUNE)
 
     def _map(self, block: Block, seed: tuple[tf.Tensor, tf.Tensor]) -> Block:

@@ -1,7 +1,7 @@
 """Causal language modeling (CodeT5+, section 3.1): files become (inputs, targets).
 
-    seq2seq        [CLM] first part of a file   ->  <s> the rest </s>
-    decoder only   [CLM]                        ->  <s> the whole </s>
+seq2seq        [CLM] first part of a file   ->  <s> the rest </s>
+decoder only   [CLM]                        ->  <s> the whole </s>
 """
 
 import dataclasses

@@ -66,7 +66,7 @@ def _append(rows: tf.RaggedTensor, value: int) -> tf.RaggedTensor:
 
 
 def _even_bounds(total: tf.Tensor, num_chunks: tf.Tensor) -> tf.Tensor:
-    return _scale(total, tf.range(1, num_chunks + 1), num_chunks)
+    return _scale(total, tf.range(1, num_chunks + 1), tf.maximum(num_chunks, 1))
 
 
 def _scale(size: tf.Tensor, numerator: tf.Tensor, denominator: tf.Tensor) -> tf.Tensor:

@@ -3,9 +3,7 @@
 import tensorflow as tf
 
 
-def concatenate_slices(
-    values: tf.Tensor, starts: tf.Tensor, limits: tf.Tensor
-) -> tf.RaggedTensor:
+def concatenate_slices(values: tf.Tensor, starts: tf.Tensor, limits: tf.Tensor) -> tf.RaggedTensor:
     """Returns rows of slices: row r is values[starts[r, 0]:limits[r, 0]] + values[starts[r, 1]:...
 
     concatenate_slices([5, 6, 7, 8], [[0, 3], [1, 1]], [[1, 4], [3, 1]]) -> [[5, 8], [6, 7]]

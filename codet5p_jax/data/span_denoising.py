@@ -98,7 +98,7 @@ class SpanDenoising:
         taken = self._take(tf.gather(sizes, order, batch_dims=1), lengths, sequence_length)
         none = tf.shape(sizes)[1]
         chosen = tf.sort(tf.where(taken, order, none), axis=1)  # in the order of the text
-        chosen = chosen[:, : tf.reduce_max(tf.reduce_sum(tf.cast(taken, tf.int32), axis=1))]
+        chosen = chosen[:, : _largest(tf.reduce_sum(tf.cast(taken, tf.int32), axis=1))]
         starts = tf.gather(tf.concat([starts, row_ends], axis=1), chosen, batch_dims=1)
         limits = tf.gather(tf.concat([limits, row_ends], axis=1), chosen, batch_dims=1)
         return starts, limits
@@ -106,7 +106,7 @@ class SpanDenoising:
     def _candidate_spans(self, chunks: Block, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Lays out gap, span, gap, span, ... over the words of each row; [rows, candidates]."""
         first_word, last_word = row_bounds(chunks["word_lengths"])
-        rows, longest = tf.size(first_word), tf.reduce_max(last_word - first_word)
+        rows, longest = tf.size(first_word), _largest(last_word - first_word)
         mean_words = (1 + self.max_span_words) / 2
         pairs = tf.cast(tf.cast(longest, tf.float32) / mean_words, tf.int32) + 4  # twice enough
         words = tf.random.stateless_uniform(
@@ -132,9 +132,7 @@ class SpanDenoising:
         wanted = nearest | too_long | (spans == 1)
         return wanted & targets_fit & (sizes > 0) & (spans <= NUM_SENTINELS)
 
-    def replace_spans(
-        self, tokens: tf.RaggedTensor, starts: tf.Tensor, limits: tf.Tensor
-    ) -> Block:
+    def replace_spans(self, tokens: tf.RaggedTensor, starts: tf.Tensor, limits: tf.Tensor) -> Block:
         """Returns `inputs`, spans replaced by sentinels, and `targets`, the spans behind theirs."""
         row_starts, row_ends = row_bounds(tokens)
         size = tf.size(tokens.values)
@@ -159,3 +157,8 @@ class SpanDenoising:
             tf.concat([bos + 1, interleave(after_sentinel, limits), eos + 1], axis=1),
         )
         return {"inputs": inputs, "targets": targets}
+
+
+def _largest(counts: tf.Tensor) -> tf.Tensor:
+    """Returns the maximum; 0 for no counts."""
+    return tf.maximum(tf.reduce_max(counts), 0)

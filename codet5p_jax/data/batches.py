@@ -1,0 +1,237 @@
+"""Batches of a SeqIO mixture whose order depends on no host count and can resume anywhere.
+
+A stream is read as V virtual shards. Row r of the global batch comes from virtual shard r mod V,
+whatever host reads it, so one host and four hosts give the same global batches, packed ones
+included; and a few integers per virtual shard say where to go on.
+
+    config = DatasetConfig(mixture_or_task_name="unimodal_span_denoising", ...)
+    with contextlib.closing(batches(config)) as iterator:
+        batch = next(iterator)
+        state = iterator.get_state()
+"""
+
+import concurrent.futures
+import dataclasses
+from collections.abc import Mapping
+from typing import final
+
+import numpy as np
+import seqio
+
+from codet5p_jax.data.block_reader import BlockReader
+from codet5p_jax.data.feature_converters import Arrays, FeatureConverter, seq2seq_features
+from codet5p_jax.data.mixtures import get_mixture_or_task, rated_tasks
+from codet5p_jax.data.packing import empty_batch, place, place_packed
+from codet5p_jax.data.record_files import RecordFiles, record_files
+from codet5p_jax.data.task_stream import TaskStream, shard_files
+from codet5p_jax.data.virtual_shard import VirtualShard
+
+READER_THREADS = 2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DatasetConfig:
+    """What to read, and in which shape.
+
+    Attributes:
+        mixture_or_task_name: Name in SeqIO's registry (gin: MIXTURE_OR_TASK_NAME).
+        task_feature_lengths: Tokens per sequence feature (gin: TASK_FEATURE_LENGTHS).
+        batch_size: Rows of the global batch (gin: BATCH_SIZE).
+        split: Name of the split.
+        shuffle: Whether files, records and rows are shuffled.
+        seed: Root of the randomness of shuffling, mixing and preprocessing.
+        use_cached: Whether to read SeqIO's offline cache; else records are tokenized on the way.
+        pack: Whether to put several examples into a row, each a segment of its own.
+        num_virtual_shards: V; divides batch_size, and is a multiple of the number of hosts.
+        num_epochs: Passes over the split; None for no end.
+        drop_remainder: Whether a last batch with rows of padding is left out.
+        feature_converter: Task features -> model features.
+        block_size: Records read at once; shuffling is within a block and between files.
+    """
+
+    mixture_or_task_name: str
+    task_feature_lengths: Mapping[str, int]
+    batch_size: int
+    split: str = "train"
+    shuffle: bool = True
+    seed: int = 0
+    use_cached: bool = False
+    pack: bool = False
+    num_virtual_shards: int = 8
+    num_epochs: int | None = None
+    drop_remainder: bool = False
+    feature_converter: FeatureConverter = seq2seq_features
+    block_size: int = 64
+
+    def __post_init__(self):
+        if self.batch_size % self.num_virtual_shards:
+            raise ValueError(
+                f"BATCH_SIZE is {self.batch_size}, which is no multiple of the "
+                f"{self.num_virtual_shards} virtual shards. Change BATCH_SIZE or "
+                "DatasetConfig.num_virtual_shards in gin; the latter must stay the same for "
+                "the whole run."
+            )
+
+
+def batches(config: DatasetConfig, *, shard_index: int = 0, num_hosts: int = 1) -> "BatchIterator":
+    """Returns the batches of host `shard_index` of `num_hosts`: its rows of the global batches.
+
+    Raises:
+        ValueError: If the mixture is unknown, lacks the split or a feature, is not cached, or the
+            virtual shards cannot be divided among the hosts.
+    """
+    provider = get_mixture_or_task(config.mixture_or_task_name)
+    _check_lengths(provider, config)
+    rows = local_rows(config, shard_index=shard_index, num_hosts=num_hosts)
+    return BatchIterator(config, provider, rows=rows)
+
+
+def local_rows(config: DatasetConfig, *, shard_index: int = 0, num_hosts: int = 1) -> np.ndarray:
+    """Returns which rows of the global batch a host holds, in its order: int64 [local batch].
+
+    Host h owns virtual shards h * V / hosts up to the next host's first.
+    """
+    if config.num_virtual_shards % num_hosts:
+        raise ValueError(
+            f"{config.num_virtual_shards} virtual shards cannot be divided among {num_hosts} "
+            "hosts. Set DatasetConfig.num_virtual_shards in gin to a multiple of the hosts."
+        )
+    per_host = config.num_virtual_shards // num_hosts
+    owner = np.arange(config.batch_size) % config.num_virtual_shards // per_host
+    return np.flatnonzero(owner == shard_index)
+
+
+@final
+class BatchIterator:
+    """Iterates over the batches of one host; made by `batches`."""
+
+    def __init__(
+        self, config: DatasetConfig, provider: seqio.Task | seqio.Mixture, *, rows: np.ndarray
+    ):
+        """Opens the virtual shards that `rows` of the global batch come from."""
+        self._config = config
+        self._executor = concurrent.futures.ThreadPoolExecutor(
+            READER_THREADS, thread_name_prefix="codet5p-data"
+        )
+        self._row_shards = (rows % config.num_virtual_shards).tolist()
+        self._scalars = _scalars(provider)
+        self._shards = self._open(provider)
+
+    def __iter__(self) -> "BatchIterator":
+        return self
+
+    def __next__(self) -> Arrays:
+        """Returns the next batch, [local batch, ...] per feature.
+
+        When the data ends within it, its other rows are padding, with loss weights of zero.
+        """
+        config = self._config
+        batch = empty_batch(
+            len(self._row_shards),
+            lengths=config.task_feature_lengths,
+            scalars=self._scalars,
+            pack=config.pack,
+        )
+        filled = sum(self._fill(batch, index) for index in range(len(self._row_shards)))
+        if filled == 0 or (config.drop_remainder and filled < len(self._row_shards)):
+            raise StopIteration
+        return config.feature_converter(batch)
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """Returns the position of each virtual shard of this host, a few integers each.
+
+        The positions of all hosts together restore a run on any number of hosts.
+        """
+        return {_state_name(index): shard.state for index, shard in self._shards.items()}
+
+    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Goes to where `get_state` was called; entries of other hosts' shards are ignored.
+
+        Raises:
+            ValueError: If the position of a shard is missing, or is that of another mixture.
+        """
+        missing = [n for n in map(_state_name, self._shards) if n not in state]
+        if missing:
+            raise ValueError(
+                f"The data position lacks {', '.join(missing)}; it holds {', '.join(state)}. Was "
+                "it saved with another DatasetConfig.num_virtual_shards?"
+            )
+        for index, shard in self._shards.items():
+            shard.state = np.asarray(state[_state_name(index)])
+
+    def close(self) -> None:
+        """Ends the threads that read ahead."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _fill(self, batch: Arrays, index: int) -> bool:
+        shard = self._shards[self._row_shards[index]]
+        if self._config.pack:
+            return place_packed(
+                batch, index, shard=shard, lengths=self._config.task_feature_lengths
+            )
+        return place(batch, index, shard=shard)
+
+    def _open(self, provider: seqio.Task | seqio.Mixture) -> dict[int, VirtualShard]:
+        config = self._config
+        rates = rated_tasks(provider, split=config.split)
+        files = {
+            task.name: record_files(task, split=config.split, use_cached=config.use_cached)
+            for task in rates
+        }
+        readers = {f.pipeline: self._reader(f) for f in files.values()}
+        return {
+            shard: VirtualShard(
+                [self._stream(f, readers[f.pipeline], shard=shard) for f in files.values()],
+                list(rates.values()),
+                key=(config.seed, shard),
+            )
+            for shard in sorted(set(self._row_shards))
+        }
+
+    def _reader(self, files: RecordFiles) -> BlockReader:
+        config = self._config
+        return BlockReader(
+            files,
+            sequence_length=config.task_feature_lengths,
+            features=(*config.task_feature_lengths, *self._scalars),
+            block_size=config.block_size,
+            shuffle=config.shuffle,
+        )
+
+    def _stream(self, files: RecordFiles, reader: BlockReader, *, shard: int) -> TaskStream:
+        config = self._config
+        return TaskStream(
+            reader,
+            shard_files(
+                files,
+                shard=shard,
+                num_shards=config.num_virtual_shards,
+                num_epochs=config.num_epochs,
+            ),
+            key=(config.seed, files.task, shard),
+            shuffle=config.shuffle,
+            num_epochs=config.num_epochs,
+            executor=self._executor,
+        )
+
+
+def _state_name(shard: int) -> str:
+    return f"virtual_shard_{shard:05d}"
+
+
+def _scalars(provider: seqio.Task | seqio.Mixture) -> tuple[str, ...]:
+    return tuple(n for n, f in provider.output_features.items() if f.rank == 0)
+
+
+def _check_lengths(provider: seqio.Task | seqio.Mixture, config: DatasetConfig) -> None:
+    expected = {n for n, f in provider.output_features.items() if f.rank == 1}
+    if expected != set(config.task_feature_lengths):
+        raise ValueError(
+            f"TASK_FEATURE_LENGTHS gives lengths of {sorted(config.task_feature_lengths)}; "
+            f"{config.mixture_or_task_name!r} has the sequence features {sorted(expected)}."
+        )
+    if config.pack and _scalars(provider):
+        raise ValueError(
+            f"{config.mixture_or_task_name!r} has one {', '.join(_scalars(provider))} per row "
+            "and cannot be packed. Set DatasetConfig.pack = False."
+        )

@@ -1,0 +1,147 @@
+"""Reads rows of a task from any position of a record file, in one compiled function."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import final
+
+import numpy as np
+import tensorflow as tf
+
+from codet5p_jax.data.blocks import Block
+from codet5p_jax.data.record_files import RecordFiles
+
+BYTES_AROUND_RECORD = 16  # length, its checksum, checksum of the record
+READ_BUFFER_BYTES = 1 << 18
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BlockAddress:
+    """Which records make a block, and with which randomness.
+
+    Attributes:
+        path: The record file.
+        offset: Byte of the first record.
+        stride: Every stride-th record is taken ...
+        phase: ... beginning with this one.
+        language: Language of the records to keep, where files mix languages.
+        seed: int32 [2].
+    """
+
+    path: str
+    offset: int
+    stride: int
+    phase: int
+    language: str
+    seed: np.ndarray
+
+
+@final
+class BlockReader:
+    """Reads blocks of records, and preprocesses them into rows of fixed lengths.
+
+    The function is compiled once and serves every task with the same `RecordFiles.pipeline`, in
+    every virtual shard: what differs between them is an argument.
+    """
+
+    def __init__(
+        self,
+        files: RecordFiles,
+        *,
+        sequence_length: Mapping[str, int],
+        features: tuple[str, ...],
+        block_size: int,
+        shuffle: bool,
+    ):
+        """Compiles nothing yet.
+
+        Args:
+            files: Files of any task with this pipeline.
+            sequence_length: Length of each sequence feature.
+            features: Features to keep, sequences and scalars.
+            block_size: Records per block.
+            shuffle: Whether the records of a block are shuffled before preprocessing.
+        """
+        self._parse: Callable[..., Block] = files.parse
+        self._function = files.block_function
+        self._sequence_length = dict(sequence_length)
+        self._features = features
+        self._block_size = block_size
+        self._shuffle = shuffle
+        self._compiled = tf.function(
+            self._read,
+            autograph=False,
+            input_signature=[
+                tf.TensorSpec([], tf.string),
+                tf.TensorSpec([], tf.int64),
+                tf.TensorSpec([], tf.int64),
+                tf.TensorSpec([], tf.int64),
+                tf.TensorSpec([], tf.string),
+                tf.TensorSpec([2], tf.int32),
+            ],
+        )
+
+    def read(self, address: BlockAddress) -> tuple[dict[str, np.ndarray], int]:
+        """Returns the rows of a block, and the byte behind its last record.
+
+        Sequences are int32 [rows, length], padded with 0.
+
+        Raises:
+            ValueError: If the file is damaged.
+        """
+        try:
+            rows, end = self._compiled(*dataclasses.astuple(address))
+        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+            if not _is_damage(error):
+                raise
+            raise ValueError(
+                f"Record file {address.path!r} is damaged at or behind byte {address.offset:,}: "
+                f"{_reason(error)}. Delete its directory and write it again (`codet5p cache` or "
+                "`codet5p corpus build`)."
+            ) from error
+        return {name: value.numpy() for name, value in rows.items()}, int(end)
+
+    def _read(
+        self,
+        path: tf.Tensor,
+        offset: tf.Tensor,
+        stride: tf.Tensor,
+        phase: tf.Tensor,
+        language: tf.Tensor,
+        seed: tf.Tensor,
+    ) -> tuple[Block, tf.Tensor]:
+        serialized = _read_records(path, offset, self._block_size * stride)
+        sizes = tf.cast(tf.strings.length(serialized), tf.int64) + BYTES_AROUND_RECORD
+        mine = serialized[phase::stride]
+        if self._shuffle:
+            mine = tf.random.experimental.stateless_shuffle(mine, seed)
+        mine = tf.ensure_shape(mine, [None])
+        records = self._parse(mine, language=language)
+        block = self._function(records, seed=seed, sequence_length=self._sequence_length)
+        rows = {name: self._fixed(name, block[name]) for name in self._features}
+        return rows, offset + tf.reduce_sum(sizes)
+
+    def _fixed(self, name: str, values: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
+        if isinstance(values, tf.RaggedTensor):
+            return values.to_tensor(shape=[None, self._sequence_length[name]])
+        return values
+
+
+def _read_records(path: tf.Tensor, offset: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """Returns up to `count` serialized records from byte `offset` on, checksums verified."""
+    records = tf.raw_ops.TFRecordDatasetV2(
+        filenames=path,
+        compression_type="",
+        buffer_size=READ_BUFFER_BYTES,
+        byte_offsets=offset,
+    )
+    dataset = tf.data.experimental.from_variant(records, tf.TensorSpec([], tf.string))
+    return dataset.batch(count).take(1).get_single_element()
+
+
+def _is_damage(error: tf.errors.OpError) -> bool:
+    return isinstance(error, tf.errors.DataLossError) or "Could not parse example" in error.message
+
+
+def _reason(error: tf.errors.OpError) -> str:
+    lines = [line for line in error.message.splitlines() if "record" in line or "parse" in line]
+    return lines[0].strip().rstrip(".") if lines else "its checksum is wrong"

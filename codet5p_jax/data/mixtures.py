@@ -1,0 +1,56 @@
+"""Tasks of a mixture and how often each is drawn."""
+
+import difflib
+
+import seqio
+
+
+def get_mixture_or_task(name: str) -> seqio.Task | seqio.Mixture:
+    """Returns the mixture or task called `name` in SeqIO's registry.
+
+    Raises:
+        ValueError: If there is none; the message names the nearest ones.
+    """
+    known = [*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()]
+    if name in known:
+        return seqio.get_mixture_or_task(name)
+    nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = (
+        f"Did you mean {' or '.join(map(repr, nearest))}?"
+        if nearest
+        else (
+            f"Known: {', '.join(sorted(seqio.MixtureRegistry.names())) or 'none'}. Ours are there "
+            "after tasks.register(corpus_dir, tokenizer_dir)."
+        )
+    )
+    raise ValueError(f"No mixture or task is called {name!r}. {hint}")
+
+
+def rated_tasks(provider: seqio.Task | seqio.Mixture, *, split: str) -> dict[seqio.Task, float]:
+    """Returns the tasks that have `split` and are ever drawn, each with its rate.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if isinstance(provider, seqio.Task):
+        return {provider: 1.0}
+    rates = {task: float(provider.get_rate(task)) for task in provider.tasks}
+    rates = {task: rate for task, rate in rates.items() if rate > 0 and split in task.splits}
+    if not rates:
+        raise ValueError(
+            f"No task of mixture {provider.name!r} has examples in the split {split!r}; its "
+            f"splits are {', '.join(sorted(provider.splits))}."
+        )
+    return rates
+
+
+def temperature_rate(task: seqio.Task, *, temperature: float) -> float:
+    """Returns size ** (1 / temperature), where size is the number of records to train on.
+
+    Temperature 1 samples languages in proportion to their sizes; a high one samples all alike.
+    """
+    if task.cache_dir:
+        size = task.get_cached_stats("train")["examples"]
+    else:
+        size = task.num_input_examples("train") or 0
+    return float(size) ** (1 / temperature) if size else 0.0
