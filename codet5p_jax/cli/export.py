@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from codet5p_jax.cli.trained_model import TrainedModel, load_trained_model, recorded_path
+from codet5p_jax.cli.checkpoint import Checkpoint, load_checkpoint, recorded_path
 from codet5p_jax.interop.huggingface import Export, export_t5
 from codet5p_jax.interop.model_card import Provenance
 
@@ -38,19 +38,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Writes the folder, and prints what is in it and what had no place in it."""
-    trained = load_trained_model(
+    checkpoint = load_checkpoint(
         arguments.model_dir, step=arguments.step, tokenizer_dir=arguments.tokenizer_dir
     )
     export = FORMATS[arguments.format](
-        trained.params,
-        trained.config,
-        tokenizer=trained.tokenizer,
+        checkpoint.params,
+        checkpoint.config,
+        tokenizer=checkpoint.tokenizer,
         out_dir=arguments.out,
-        provenance=provenance(arguments.model_dir, trained),
+        provenance=provenance(arguments.model_dir, checkpoint),
         max_shard_bytes=int(arguments.max_shard_gb * 1e9),
     )
     print(
-        f"Exported step {trained.step:,} of {arguments.model_dir} to {export.folder}: "
+        f"Exported step {checkpoint.step:,} of {arguments.model_dir} to {export.folder}: "
         f"{export.parameters:,} parameters in {export.tensors} tensors, "
         f"{export.num_bytes / 1e6:,.1f} MB."
     )
@@ -61,14 +61,14 @@ def run(arguments: argparse.Namespace) -> None:
         )
 
 
-def provenance(model_dir: str, trained: TrainedModel) -> Provenance:
+def provenance(model_dir: str, checkpoint: Checkpoint) -> Provenance:
     """Returns what the model card says about the training of a checkpoint."""
-    corpus = trained.metadata.get("corpus") or {}
+    corpus = checkpoint.metadata.get("corpus") or {}
     manifest = _json_if_there(recorded_path(corpus) / "manifest.json")
     return Provenance(
         name=pathlib.Path(model_dir).resolve().name,
-        steps=trained.step,
-        recipe=trained.metadata.get("recipe"),
+        steps=checkpoint.step,
+        recipe=checkpoint.metadata.get("recipe"),
         corpus={
             key: value
             for key, value in (
@@ -79,8 +79,8 @@ def provenance(model_dir: str, trained: TrainedModel) -> Provenance:
         },
         languages=_counts(manifest.get("languages")),
         licenses=_counts(manifest.get("licenses")),
-        tokenizer=trained.tokenizer.fingerprint,
-        imported_from=trained.metadata.get("imported_from"),
+        tokenizer=checkpoint.tokenizer.fingerprint,
+        imported_from=checkpoint.metadata.get("imported_from"),
         evaluation=_json_if_there(pathlib.Path(model_dir) / "evaluation.json"),
     )
 

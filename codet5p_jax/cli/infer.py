@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from codet5p_jax.cli.trained_model import load_trained_model
+from codet5p_jax.cli.checkpoint import load_checkpoint
 from codet5p_jax.decoding.generate import generate
 from codet5p_jax.decoding.prompts import PROMPTS
 from codet5p_jax.decoding.sampling import Sample, Sampler, greedy
@@ -94,10 +94,10 @@ def _load(arguments: argparse.Namespace) -> tuple[PyTree, T5Config, CodeTokenize
         params, config = import_t5(arguments.export)
         tokenizer = CodeTokenizer.from_directory(arguments.export)
     else:
-        trained = load_trained_model(
+        checkpoint = load_checkpoint(
             arguments.model_dir, step=arguments.step, tokenizer_dir=arguments.tokenizer_dir
         )
-        params, config, tokenizer = trained.params, trained.config, trained.tokenizer
+        params, config, tokenizer = checkpoint.params, checkpoint.config, checkpoint.tokenizer
     tokenizer = fitting_tokenizer(tokenizer, config.vocab_size)
     return jax.tree.map(jnp.asarray, params), config, tokenizer
 

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from rich.console import Console
 from rich.table import Table
 
-from codet5p_jax.cli.trained_model import load_trained_model
+from codet5p_jax.cli.checkpoint import load_checkpoint
 from codet5p_jax.decoding.generate import generate
 from codet5p_jax.interop.folders import write_json
 from codet5p_jax.interop.huggingface import fitting_tokenizer
@@ -48,13 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Prints a table, writes verification.json into the export, and returns 1 if they differ."""
     theirs = TransformersModel(arguments.export)
-    trained = load_trained_model(
+    checkpoint = load_checkpoint(
         arguments.model_dir, step=arguments.step, tokenizer_dir=arguments.tokenizer_dir
     )
     verdict = verify(
-        OurModel(trained.params, trained.config),
+        OurModel(checkpoint.params, checkpoint.config),
         theirs,
-        tokenizer=fitting_tokenizer(trained.tokenizer, trained.config.vocab_size),
+        tokenizer=fitting_tokenizer(checkpoint.tokenizer, checkpoint.config.vocab_size),
         their_tokenizer=theirs,
         problems=theirs.problems,
         max_length=arguments.max_length,
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         {
             **verdict.to_dict(),
             "model_dir": str(arguments.model_dir),
-            "step": trained.step,
+            "step": checkpoint.step,
             "versions": {**theirs.versions, "jax": jax.__version__},
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         },

@@ -1,4 +1,4 @@
-"""A trained model as the subcommands need it: parameters, config and tokenizer of a MODEL_DIR."""
+"""A checkpoint as the subcommands need it: parameters, config and tokenizer of a MODEL_DIR."""
 
 import dataclasses
 import os
@@ -12,7 +12,7 @@ from codet5p_jax.training.checkpoints import load_metadata, load_params, newest_
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainedModel:
+class Checkpoint:
     """One checkpoint.
 
     Attributes:
@@ -30,12 +30,12 @@ class TrainedModel:
     step: int
 
 
-def load_trained_model(
+def load_checkpoint(
     model_dir: str | os.PathLike,
     *,
     step: int | None = None,
     tokenizer_dir: str | os.PathLike | None = None,
-) -> TrainedModel:
+) -> Checkpoint:
     """Returns the checkpoint of `step`, the newest by default.
 
     Args:
@@ -53,7 +53,7 @@ def load_trained_model(
     tokenizer = _tokenizer(model_dir, metadata["tokenizer"], tokenizer_dir)
     found = newest_step(model_dir) if step is None else step
     assert found is not None  # else load_metadata had raised
-    return TrainedModel(
+    return Checkpoint(
         params=load_params(model_dir, step),
         config=config,
         tokenizer=tokenizer,

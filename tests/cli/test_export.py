@@ -1,0 +1,89 @@
+import json
+
+import pytest
+
+from codet5p_jax.cli.checkpoint import load_checkpoint
+from codet5p_jax.cli.export import provenance
+
+
+def test_export_writes_the_folder_and_tells_what_is_left_out(model_dir, tmp_path, codet5p):
+    code, out, _ = codet5p("export", f"--model_dir={model_dir}", f"--out={tmp_path / 'out'}")
+    assert code == 0
+    assert f"Exported step 7 of {model_dir} to {tmp_path / 'out'}" in out
+    assert "Left out" in out and "matching_head/kernel" in out and "projection/kernel" in out
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {
+        "README.md",
+        "config.json",
+        "generation_config.json",
+        "merges.txt",
+        "model.safetensors",
+        "special_tokens_map.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "vocab.json",
+    }
+
+
+def test_a_step_that_does_not_exist_is_an_error_that_names_those_that_do(
+    model_dir, tmp_path, codet5p
+):
+    code, _, error = codet5p(
+        "export", f"--model_dir={model_dir}", "--step=9", f"--out={tmp_path / 'out'}"
+    )
+    assert code == 2
+    assert "checkpoint_9" in error and "checkpoint_7" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_tokenizer_of_another_model_is_an_error(model_dir, tmp_path, codet5p):
+    vocab = json.loads((model_dir.parent / "its_tokenizer" / "vocab.json").read_text())
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "vocab.json").write_text(json.dumps({e: i for e, i in vocab.items() if i < 269}))
+    merges = (model_dir.parent / "its_tokenizer" / "merges.txt").read_text().splitlines()
+    (other / "merges.txt").write_text("\n".join(merges[:-1]) + "\n")
+    code, _, error = codet5p(
+        "export",
+        f"--model_dir={model_dir}",
+        f"--tokenizer_dir={other}",
+        f"--out={tmp_path / 'out'}",
+    )
+    assert code == 2
+    assert "was trained with tokenizer" in error and "--tokenizer_dir=DIR" in error
+
+
+def test_a_tokenizer_that_has_moved_is_an_error_that_tells_the_flag(
+    model_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("codet5p_jax.cli.checkpoint.recorded_path", lambda entry: tmp_path / "gone")
+    with pytest.raises(FileNotFoundError, match=r"gone.*Say where it lies with --tokenizer_dir"):
+        load_checkpoint(model_dir)
+
+
+def test_the_model_card_quotes_corpus_and_evaluation(model_dir, tmp_path):
+    corpus, run = tmp_path / "corpus", tmp_path / "run"
+    corpus.mkdir()
+    run.mkdir()
+    manifest = {
+        "recipe": "quickstart",
+        "languages": {"go": {"files": 3, "functions": 9}, "c": 5},
+        "licenses": {"mit": 8},
+    }
+    (corpus / "manifest.json").write_text(json.dumps(manifest))
+    (run / "evaluation.json").write_text(json.dumps({"retrieval": {"mrr": 0.5}}))
+    checkpoint = load_checkpoint(model_dir)
+    checkpoint.metadata["corpus"] = {"path": str(corpus), "fingerprint": "f00d"}
+
+    facts = provenance(str(run), checkpoint)
+    assert facts.steps == 7
+    assert facts.corpus == {"recipe": "quickstart", "fingerprint": "f00d"}
+    assert facts.languages == {"go": 3, "c": 5}
+    assert facts.licenses == {"mit": 8}
+    assert facts.evaluation == {"retrieval": {"mrr": 0.5}}
+
+
+def test_a_damaged_evaluation_is_an_error_that_names_the_file(model_dir, tmp_path):
+    (tmp_path / "evaluation.json").write_text("{")
+    with pytest.raises(ValueError, match=r"evaluation\.json, quoted in the model card, is no JSON"):
+        provenance(str(tmp_path), load_checkpoint(model_dir))

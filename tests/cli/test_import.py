@@ -1,0 +1,37 @@
+import numpy as np
+
+from codet5p_jax.cli.checkpoint import load_checkpoint
+
+
+def test_an_import_of_an_export_is_a_model_dir_with_the_same_model(model_dir, tmp_path, codet5p):
+    codet5p("export", f"--model_dir={model_dir}", f"--out={tmp_path / 'out'}")
+    code, out, _ = codet5p("import", f"--from={tmp_path / 'out'}", f"--out={tmp_path / 'imported'}")
+    assert code == 0 and f"INITIAL_CHECKPOINT_PATH={tmp_path / 'imported'}" in out
+
+    before, after = load_checkpoint(model_dir), load_checkpoint(tmp_path / "imported")
+    assert after.step == 0
+    assert after.config.vocab_size == before.config.vocab_size
+    assert after.tokenizer.fingerprint == before.tokenizer.with_task_tokens().fingerprint
+    np.testing.assert_array_equal(
+        after.params["decoder"]["layers"]["mlp"]["wi"]["kernel"],
+        before.params["decoder"]["layers"]["mlp"]["wi"]["kernel"],
+    )
+
+    codet5p("export", f"--model_dir={tmp_path / 'imported'}", f"--out={tmp_path / 'again'}")
+    first, again = (tmp_path / name / "model.safetensors" for name in ("out", "again"))
+    assert again.read_bytes() == first.read_bytes()
+    assert "The weights of `out`" in (tmp_path / "again" / "README.md").read_text()
+
+
+def test_an_import_overwrites_no_checkpoint(model_dir, tmp_path, codet5p):
+    codet5p("export", f"--model_dir={model_dir}", f"--out={tmp_path / 'out'}")
+    code, _, error = codet5p("import", f"--from={tmp_path / 'out'}", f"--out={model_dir}")
+    assert code == 2
+    assert "already holds checkpoint_7; nothing was overwritten" in error
+
+
+def test_a_folder_that_is_no_model_is_an_error(tmp_path, codet5p):
+    code, _, error = codet5p("import", f"--from={tmp_path}", f"--out={tmp_path / 'imported'}")
+    assert code == 2
+    assert "config.json does not exist; expected a folder in Hugging Face format" in error
+    assert not (tmp_path / "imported").exists()
