@@ -25,9 +25,11 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="where the corpus goes")
     parser.add_argument("--num_shards", type=int, default=8, help="record files in each split")
     parser.add_argument(
-        "--beam_options",
-        default="",
-        help="options of Apache Beam, for example '--runner=DataflowRunner --project=P'",
+        "--exclude", help="text file of repositories of evaluation sets to leave out, one a line"
+    )
+    parser.add_argument("--runner", help="Beam runner; by default in this process")
+    parser.add_argument(
+        "beam_options", nargs="*", help="after a lone --: further options of Apache Beam"
     )
 
 
@@ -38,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int | None:
 
 def _build(arguments: argparse.Namespace) -> int:
     from codet5p_jax.corpus import build
+    from codet5p_jax.corpus.decontamination import read_names
     from codet5p_jax.corpus.manifest import manifest_tables
     from codet5p_jax.corpus.recipes import load_recipe
     from codet5p_jax.corpus.sources import sources_of_path
@@ -46,19 +49,21 @@ def _build(arguments: argparse.Namespace) -> int:
         raise ValueError(
             "Give either --recipe=NAME or --source=PATH, for example --recipe=quickstart."
         )
-    options = {
-        "pipeline_args": arguments.beam_options.split(),
+    runner = [f"--runner={arguments.runner}"] if arguments.runner else []
+    common = {
+        "excluded": read_names(arguments.exclude) if arguments.exclude else [],
+        "pipeline_args": [*runner, *arguments.beam_options],
         "num_shards": arguments.num_shards,
     }
     if arguments.recipe:
-        manifest = build.build_from_recipe(load_recipe(arguments.recipe), arguments.out, **options)
+        manifest = build.build_from_recipe(load_recipe(arguments.recipe), arguments.out, **common)
     else:
         sources = [
             source
             for path in arguments.source
             for source in sources_of_path(path, license=arguments.license)
         ]
-        manifest = build.build_from_sources(sources, arguments.out, **options)
+        manifest = build.build_from_sources(sources, arguments.out, **common)
     print(manifest_tables(manifest))
     print(f"The corpus is in {pathlib.Path(arguments.out)}")
     return 0

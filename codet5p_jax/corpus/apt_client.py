@@ -11,9 +11,16 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from codet5p_jax.corpus.fetch import CommandResult, Fetched, last_error, run_client
+from codet5p_jax.corpus.fetch import (
+    CommandResult,
+    Fetched,
+    incoming,
+    last_error,
+    run_client,
+)
 from codet5p_jax.corpus.recipes import Package
 
+_ATTEMPTS = 2
 _PROCESSES = 4  # one apt-get fetches from one server one file after another
 _URI = re.compile(r"^'[^']*' (\S+) (\d+)", re.MULTILINE)
 _ENABLED = re.compile(r"^Enabled:\s*(?:no|false|0)\s*$", re.MULTILINE | re.IGNORECASE)
@@ -32,27 +39,58 @@ def fetch_source_packages(
         reasons = dict.fromkeys(missing, "no apt-get on this machine")
     elif missing:
         with tempfile.TemporaryDirectory(prefix="codet5p-apt-") as private:
-            reasons = _fetch_missing(_Apt(pathlib.Path(private), deadline), missing, directory)
-    for _ in packages:
-        on_done()
+            apt = _Apt(pathlib.Path(private), deadline)
+            reasons = _fetch_missing(apt, missing, directory, on_done=on_done)
+    for _ in range(len(packages) - len(set(missing) - set(reasons))):
+        on_done()  # those that were there, and those that are told as missing
     return [_result(package, directory, reasons.get(package.name, "")) for package in packages]
 
 
-def _fetch_missing(apt: "_Apt", names: Sequence[str], directory: pathlib.Path) -> dict[str, str]:
+def _fetch_missing(
+    apt: "_Apt", names: Sequence[str], directory: pathlib.Path, *, on_done: Callable[[], None]
+) -> dict[str, str]:
     """Fetches the source packages `names`; returns why, for those that could not be fetched."""
     message = apt.update()
     known = apt.known(names)
     reasons = dict.fromkeys(set(names) - set(known), message or "apt knows no such source package")
-    directory.mkdir(parents=True, exist_ok=True)
     sizes = apt.file_sizes(known)
-    groups = _balanced(known, sizes)
-    with concurrent.futures.ThreadPoolExecutor(_PROCESSES) as pool:
-        errors = "\n".join(pool.map(lambda group: apt.fetch(group, directory), groups))
-    for file in directory.iterdir():
-        if file.name in sizes and file.stat().st_size != sizes[file.name]:
-            file.unlink()  # cut short
+    errors = ""
+    for _ in range(_ATTEMPTS):
+        wanted = [name for name in known if not _archives(name, directory)]
+        errors = _download(apt, wanted, directory, sizes=sizes, on_done=on_done)
     failed = (name for name in known if not _archives(name, directory))
     return reasons | {name: _reason(name, errors) for name in failed}
+
+
+def _download(
+    apt: "_Apt",
+    names: Sequence[str],
+    directory: pathlib.Path,
+    *,
+    sizes: Mapping[str, int],
+    on_done: Callable[[], None],
+) -> str:
+    """Fetches `names`, some side by side; whole files go to `directory`. Returns apt's messages."""
+    folder, waiting = incoming(directory), set(names)
+    with concurrent.futures.ThreadPoolExecutor(_PROCESSES) as pool:
+        jobs = [pool.submit(apt.fetch, group, folder) for group in _balanced(names, sizes)]
+        while waiting and concurrent.futures.wait(jobs, timeout=0.5).not_done:
+            arrived = {name for name in waiting if _is_whole(name, folder, sizes)}
+            waiting -= arrived
+            for _ in arrived:
+                on_done()
+    for file in folder.iterdir():
+        if file.stat().st_size == sizes.get(file.name):
+            file.replace(directory / file.name)
+    for name in waiting:
+        if _archives(name, directory):
+            on_done()
+    return "\n".join(job.result() for job in jobs)
+
+
+def _is_whole(name: str, folder: pathlib.Path, sizes: Mapping[str, int]) -> bool:
+    found = _archives(name, folder)
+    return bool(found) and all(file.stat().st_size == sizes.get(file.name) for file in found)
 
 
 def _balanced(names: Sequence[str], sizes: Mapping[str, int]) -> list[list[str]]:

@@ -1,6 +1,7 @@
 """Builds a corpus: fetch -> pipeline -> metadata -> manifest, and only then it has its name."""
 
 import concurrent.futures
+import dataclasses
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ from typing import Any
 
 from codet5p_jax.corpus import datasets
 from codet5p_jax.corpus.apt_client import fetch_source_packages
+from codet5p_jax.corpus.decontamination import decontaminate
 from codet5p_jax.corpus.fetch import Client, Fetched, fetch_packages
 from codet5p_jax.corpus.filters import Filters
 from codet5p_jax.corpus.installed import STANDARD_LIBRARY_LICENSE, installed_sources
@@ -25,7 +27,7 @@ from codet5p_jax.corpus.manifest import (
 from codet5p_jax.corpus.npm_client import fetch_npm_packages
 from codet5p_jax.corpus.pip_client import fetch_wheels
 from codet5p_jax.corpus.recipes import Recipe
-from codet5p_jax.corpus.sources import Source, source_of_package
+from codet5p_jax.corpus.sources import Source, source_of_package, with_unique_names
 from codet5p_jax.corpus.splits import assign_splits
 from codet5p_jax.progress import progress
 
@@ -36,8 +38,8 @@ CLIENTS: Mapping[str, Client] = {
     "pip": fetch_wheels,
 }
 _NO_NETWORK = (
-    "No package of the recipe could be fetched: this corpus was made of the Python standard library "
-    "and the packages installed on this machine."
+    "No package of the recipe could be fetched: this corpus was made of the Python standard "
+    "library and the packages installed on this machine."
 )
 _BY_FILE = "Fewer than three repositories: files were split one by one, by a hash of their paths."
 
@@ -47,6 +49,7 @@ def build_from_recipe(
     out_dir: str | os.PathLike[str],
     *,
     clients: Mapping[str, Client] = CLIENTS,
+    excluded: Sequence[str] = (),
     pipeline_args: Sequence[str] = (),
     num_shards: int = 8,
 ) -> dict[str, Any]:
@@ -55,10 +58,19 @@ def build_from_recipe(
     A corpus of the same recipe that is there already is kept. Archives that an interrupted build
     has fetched are used again. Without any package, installed packages take their place.
 
+    Args:
+        recipe: What to fetch.
+        out_dir: Where the corpus goes.
+        clients: What fetches the packages of each ecosystem.
+        excluded: Names of repositories of evaluation sets, which are left out.
+        pipeline_args: Options of Apache Beam.
+        num_shards: Files of records in each split.
+
     Raises:
         FileExistsError: `out_dir` holds another corpus, or something else.
     """
-    digest = _digest({"recipe": recipe.to_dict(), "format": FORMAT, "shards": num_shards})
+    asked = {"recipe": recipe.to_dict(), "excluded": sorted(excluded), "shards": num_shards}
+    digest = _digest(asked)
     if (ready := _ready(out_dir, digest)) is not None:
         return ready
     partial = _partial(out_dir)
@@ -74,6 +86,7 @@ def build_from_recipe(
         name=recipe.name,
         digest=digest,
         missing=[f for f in fetched if f.reason],
+        excluded=excluded,
         notes=notes,
         licenses=licenses,
         pipeline_args=pipeline_args,
@@ -86,6 +99,7 @@ def build_from_sources(
     out_dir: str | os.PathLike[str],
     *,
     licenses: Sequence[str] = PERMISSIVE,
+    excluded: Sequence[str] = (),
     pipeline_args: Sequence[str] = (),
     num_shards: int = 8,
 ) -> dict[str, Any]:
@@ -97,8 +111,13 @@ def build_from_sources(
     """
     if not sources:
         raise ValueError("No sources to build a corpus of: give --recipe or --source.")
-    asked = [str(source) for source in sources]
-    digest = _digest({"sources": asked, "licenses": [*licenses], "format": FORMAT, "n": num_shards})
+    asked = {
+        "sources": [dataclasses.asdict(source) for source in sources],
+        "licenses": list(licenses),
+        "excluded": sorted(excluded),
+        "shards": num_shards,
+    }
+    digest = _digest(asked)
     if (ready := _ready(out_dir, digest)) is not None:
         return ready
     return _build(
@@ -107,6 +126,7 @@ def build_from_sources(
         name="sources",
         digest=digest,
         missing=[],
+        excluded=excluded,
         notes=[],
         licenses=licenses,
         pipeline_args=pipeline_args,
@@ -121,6 +141,7 @@ def _build(
     name: str,
     digest: str,
     missing: Sequence[Fetched],
+    excluded: Sequence[str],
     notes: Sequence[str],
     licenses: Sequence[str],
     pipeline_args: Sequence[str],
@@ -131,7 +152,8 @@ def _build(
     partial = _partial(out_dir)
     for folder in (*datasets.FEATURES, "done"):  # of an interrupted build
         shutil.rmtree(partial / folder, ignore_errors=True)
-    placed = assign_splits(sources)
+    kept, dropped = decontaminate(with_unique_names(sources), excluded)
+    placed = assign_splits(kept)
     options = pipeline.BuildOptions(
         out_dir=str(partial), filters=Filters(), licenses=tuple(licenses), num_shards=num_shards
     )
@@ -144,7 +166,11 @@ def _build(
         recipe_digest=digest,
         counts=counts,
         shards=shards,
-        sources=[*map(_used, placed), *map(_missing, missing)],
+        sources=[
+            *(_status(source, "used") for source in placed),
+            *(_status(source, "dropped", "it is in an evaluation set") for source in dropped),
+            *map(_missing, missing),
+        ],
         notes=[*notes, *by_file],
     )
     write_manifest(partial, manifest)
@@ -172,14 +198,14 @@ def _run(sources: Sequence[Source], options: Any, pipeline_args: Sequence[str]) 
             time.sleep(0.2)
 
 
-def _used(source: Source) -> SourceStatus:
+def _status(source: Source, status: str, reason: str = "") -> SourceStatus:
     return SourceStatus(
         name=source.name,
         ecosystem=source.ecosystem,
         version=source.version,
         split=source.split or "by file",
-        status="used",
-        reason="",
+        status=status,
+        reason=reason,
     )
 
 
@@ -229,4 +255,5 @@ def _publish(partial: pathlib.Path, place: pathlib.Path) -> None:
 
 
 def _digest(asked: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+    text = json.dumps({**asked, "format": FORMAT}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

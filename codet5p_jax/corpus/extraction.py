@@ -1,13 +1,17 @@
-"""From one source file to its records, and the reasons of what is left out."""
+"""From a source to its records, and the counts of what is kept and left out."""
 
 import collections
 import dataclasses
+from collections.abc import Iterable, Iterator
 
 from codet5p_jax.corpus.deduplication import Entry, entry_of
 from codet5p_jax.corpus.filters import Filters, first_reason
 from codet5p_jax.corpus.parsing import ParsedFunction, parse_functions
 from codet5p_jax.corpus.records import CodeFile, CodeFunction, SourceFile, code_id
+from codet5p_jax.corpus.sources import Rejection, Source, read_source
 from codet5p_jax.corpus.splits import hashed_split
+
+Counts = collections.Counter[tuple[str, str]]  # (what is counted, its name)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,15 +21,27 @@ class Extracted:
     Attributes:
         files: The file itself as an entry of `code_files`, or nothing.
         functions: Entries of `code_functions`.
-        rejections: How often each reason left something out.
+        counts: Files and bytes taken of each source and licence, and ("rejections", reason).
     """
 
     files: list[Entry]
     functions: list[Entry]
-    rejections: collections.Counter[str]
+    counts: Counts
 
 
-def extract(file: SourceFile, *, split: str | None, filters: Filters) -> Extracted:
+def extract_source(
+    source: Source, *, filters: Filters, licenses: Iterable[str]
+) -> Iterator[Extracted]:
+    """Yields what comes of each file of `source`, those that are left out included."""
+    for file in read_source(source, filters=filters, allowed_licenses=licenses):
+        if isinstance(file, Rejection):
+            counts = collections.Counter({("rejections", file.reason): 1})
+            yield Extracted(files=[], functions=[], counts=counts)
+        else:
+            yield extract_file(file, split=source.split, filters=filters)
+
+
+def extract_file(file: SourceFile, *, split: str | None, filters: Filters) -> Extracted:
     """Returns the records of a file that passed the filters of files.
 
     Args:
@@ -34,18 +50,24 @@ def extract(file: SourceFile, *, split: str | None, filters: Filters) -> Extract
         filters: Those of whole files, functions and documentation are applied.
     """
     split = split or hashed_split(f"{file.repository}/{file.path}")
-    rejections: collections.Counter[str] = collections.Counter()
+    counts: Counts = collections.Counter(
+        {
+            ("source files", file.repository): 1,
+            ("source bytes", file.repository): len(file.content),
+            (f"source licence {file.repository}", file.license): 1,
+        }
+    )
     reason = first_reason(filters.whole_files, file)
-    rejections.update([] if reason is None else [reason])
+    counts.update([] if reason is None else [("rejections", reason)])
     files = [] if reason else [entry_of(_file_record(file), split=split, position=0)]
     functions = []
     for position, parsed in enumerate(parse_functions(file.content, file.language)):
         kept, reasons = _filtered(parsed, filters)
-        rejections.update(reasons)
+        counts.update(("rejections", reason) for reason in reasons)
         if kept is not None:
             record = _function_record(kept, file)
             functions.append(entry_of(record, split=split, position=position))
-    return Extracted(files=files, functions=functions, rejections=rejections)
+    return Extracted(files=files, functions=functions, counts=counts)
 
 
 def _filtered(

@@ -90,6 +90,16 @@ def fetch_packages(
     return [fetched.get(p, Fetched(package=p, reason="no client fetches it")) for p in packages]
 
 
+def incoming(directory: pathlib.Path) -> pathlib.Path:
+    """Returns the folder, made if need be, into which a client writes what may yet be cut short.
+
+    What has arrived whole is moved up into `directory`; a killed client leaves nothing there.
+    """
+    folder = directory / "incoming"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def run_client(
     command: Sequence[str], *, deadline: float, directory: str | os.PathLike[str] | None = None
 ) -> CommandResult:

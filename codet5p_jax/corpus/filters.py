@@ -126,7 +126,7 @@ class TokenCount:
 
     def __call__(self, file: SourceFile) -> str | None:
         """Returns the reason, or None."""
-        count = sum(1 for _ in _TOKEN.finditer(file.content))
+        count = len(_TOKEN.findall(file.content))
         if count < self.minimum:
             return f"file: under {self.minimum} tokens"
         return f"file: over {self.maximum} tokens" if count > self.maximum else None

@@ -15,6 +15,7 @@ UNKNOWN = "NOASSERTION"
 _SPDX = (
     (r"expat\b|mit\b(?!-)|the mit license", "MIT"),
     (r"apache([ -]software)?( license)?[ ,-]*(version |v)?2(\.0)?", "Apache-2.0"),
+    (r"apache software license$", "Apache-2.0"),  # the classifier names no version
     (r"(new |modified |revised )bsd|bsd[ -]*3|3-clause bsd|bsd-style|google-bsd", "BSD-3-Clause"),
     (r"(simplified |freebsd)|bsd[ -]*2|2-clause bsd", "BSD-2-Clause"),
     (r"bsd( license)?$", "BSD-3-Clause"),
@@ -36,6 +37,11 @@ _TEXTS = (
     ("Unlicense", ("this is free and unencumbered software released into the public domain",)),
     ("CC0-1.0", ("cc0 1.0 universal",)),
 )
+_WHEEL_HEADERS = (
+    r"^License-Expression: (.+)$",
+    r"^Classifier: License :: OSI Approved :: (.+)$",
+    r"^License: (.{1,60})$",
+)
 _LICENSE_FILE = re.compile(r"(?:licen[cs]e|copying|mit-license)[^/]*", re.IGNORECASE)
 _NOT_A_NAME = re.compile(r"[^A-Za-z0-9.-]+")
 _OPERATOR = re.compile(r"\s+(?:or|and)\s+", re.IGNORECASE)
@@ -52,6 +58,8 @@ def spdx(name: str) -> str:
         return UNKNOWN
     operators = [operator.strip().upper() for operator in _OPERATOR.findall(name)]
     names = [_one_name(part) for part in _OPERATOR.split(name)]
+    if len(set(names)) == 1:
+        return names[0]
     rest = (f" {operator} {part}" for operator, part in zip(operators, names[1:], strict=True))
     return "".join([names[0], *rest])
 
@@ -83,15 +91,13 @@ def is_license_file(path: str) -> bool:
 
 def license_of_wheel(metadata: str) -> str:
     """Returns the licence in the METADATA file of a Python wheel or sdist."""
-    headers = metadata.split("\n\n", 1)[0]
-    for pattern in (
-        r"^License-Expression: (.+)$",
-        r"^Classifier: License :: (?:OSI Approved :: )?(.+)$",
-        r"^License: (.{1,60})$",
-    ):
-        if (found := re.search(pattern, headers, re.MULTILINE)) is not None:
-            return spdx(found.group(1).removesuffix("\r").replace("License", "").strip())
-    return UNKNOWN
+    headers = metadata.replace("\r\n", "\n").split("\n\n", 1)[0]
+    stated = [
+        spdx(name)
+        for pattern in _WHEEL_HEADERS
+        for name in re.findall(pattern, headers, re.MULTILINE)
+    ]
+    return next(filter(is_known, stated), stated[0] if stated else UNKNOWN)
 
 
 def license_of_package_json(text: str) -> str:

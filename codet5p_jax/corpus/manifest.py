@@ -1,4 +1,4 @@
-"""The manifest of a corpus: what is in it, from where, under which licences, and what was left out."""
+"""The manifest of a corpus: what is in it, from where, under which licence; what was left out."""
 
 import dataclasses
 import datetime
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from codet5p_jax.corpus.datasets import ShardInfo, fingerprint, shard_path
+from codet5p_jax.corpus.extraction import Counts
 from codet5p_jax.corpus.records import SPLITS
 
 _KINDS = ("code_files", "code_functions", "pairs")
@@ -39,7 +40,7 @@ def make_manifest(
     *,
     recipe: str,
     recipe_digest: str,
-    counts: Mapping[str, int],
+    counts: Counts,
     shards: Sequence[ShardInfo],
     sources: Sequence[SourceStatus],
     notes: Sequence[str],
@@ -49,7 +50,7 @@ def make_manifest(
     Args:
         recipe: Name of the recipe.
         recipe_digest: What the build was asked for; a build of the same is not done again.
-        counts: "kind TAB name" -> count, of `pipeline`.
+        counts: What the pipeline counted.
         shards: The files of records.
         sources: What became of each source.
         notes: Sentences that a reader should see first.
@@ -64,10 +65,10 @@ def make_manifest(
         "languages": _languages(counts),
         "licenses": {
             name.removeprefix("licenses "): _kinds(counts, name)
-            for name in _prefixed(counts, "licenses ")
+            for name in _whats(counts, "licenses ")
         },
         "sources": [_source(source, counts) for source in sources],
-        "rejections": _of_kind(counts, "rejections"),
+        "rejections": _by_name(counts, "rejections"),
         "files": [_file(shard, shards) for shard in shards],
     }
 
@@ -152,38 +153,37 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
-def _kinds(counts: Mapping[str, int], prefix: str) -> dict[str, int]:
-    return {kind: counts.get(f"{prefix}\t{kind}", 0) for kind in _KINDS}
+def _kinds(counts: Counts, what: str) -> dict[str, int]:
+    return {kind: counts.get((what, kind), 0) for kind in _KINDS}
 
 
-def _prefixed(counts: Mapping[str, int], prefix: str) -> list[str]:
-    return sorted({key.partition("\t")[0] for key in counts if key.startswith(prefix)})
+def _whats(counts: Counts, prefix: str) -> list[str]:
+    return sorted({what for what, _ in counts if what.startswith(prefix)})
 
 
-def _of_kind(counts: Mapping[str, int], kind: str) -> dict[str, int]:
-    found = (key.partition("\t") + (count,) for key, count in counts.items())
-    return {name: count for own, _, name, count in sorted(found) if own == kind and count}
+def _by_name(counts: Counts, wanted: str) -> dict[str, int]:
+    return {name: n for (what, name), n in sorted(counts.items()) if what == wanted and n}
 
 
-def _languages(counts: Mapping[str, int]) -> dict[str, dict[str, dict[str, int]]]:
-    names = sorted({key.split(" ")[1] for key in _prefixed(counts, "languages ")})
+def _languages(counts: Counts) -> dict[str, dict[str, dict[str, int]]]:
+    names = sorted({what.split(" ")[1] for what in _whats(counts, "languages ")})
     return {
         name: {split: _kinds(counts, f"languages {name} {split}") for split in SPLITS}
         for name in names
     }
 
 
-def _source(source: SourceStatus, counts: Mapping[str, int]) -> dict[str, Any]:
-    files = counts.get(f"source files\t{source.name}", 0)
+def _source(source: SourceStatus, counts: Counts) -> dict[str, Any]:
+    files = counts.get(("source files", source.name), 0)
     empty = source.status == "used" and not files
-    licenses = _of_kind(counts, f"source licence {source.name}")
+    licenses = _by_name(counts, f"source licence {source.name}")
     return {
         **dataclasses.asdict(source),
         "status": "empty" if empty else source.status,
         "reason": "no file passed" if empty else source.reason,
         "license": ", ".join(sorted(licenses, key=lambda name: -licenses[name])),
         "files": files,
-        "bytes": counts.get(f"source bytes\t{source.name}", 0),
+        "bytes": counts.get(("source bytes", source.name), 0),
     }
 
 

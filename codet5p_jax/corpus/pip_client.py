@@ -5,9 +5,16 @@ import pathlib
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 
-from codet5p_jax.corpus.fetch import Fetched, fetch_one_by_one, last_error, run_client
+from codet5p_jax.corpus.fetch import (
+    Fetched,
+    fetch_one_by_one,
+    incoming,
+    last_error,
+    run_client,
+)
 from codet5p_jax.corpus.recipes import Package
 
 _OPTIONS = (
@@ -27,37 +34,33 @@ def fetch_wheels(
     """Fetches the wheels of `packages` into `directory`; a `fetch.Client`."""
     missing = [package for package in packages if _wheel(package, directory) is None]
     pip = _pip()
-    if missing and pip is None:
-        return _told(packages, directory, on_done, reasons="no pip on this machine")
-    if missing and pip is not None:
-        directory.mkdir(parents=True, exist_ok=True)
-        # One call for all is quickest, but it fetches nothing if one of them is missing.
-        result = run_client(
-            [*pip, *_OPTIONS, f"--dest={directory}", *map(_requirement, missing)], deadline=deadline
-        )
-        if result.code != 0 and len(missing) > 1:
-            return _one_by_one(pip, packages, directory, deadline=deadline, on_done=on_done)
-        return _told(packages, directory, on_done, reasons=last_error(result.errors))
-    return _told(packages, directory, on_done, reasons="")
+    if not missing or pip is None:
+        return _told(packages, directory, on_done, reason="no pip on this machine")
+    # One call for all is quickest, but it fetches nothing if one of them is missing.
+    reason = _download(pip, missing, directory, deadline=deadline)
+    if all(_wheel(package, directory) for package in missing) or len(missing) == 1:
+        return _told(packages, directory, on_done, reason=reason)
 
-
-def _one_by_one(
-    pip: list[str],
-    packages: Sequence[Package],
-    directory: pathlib.Path,
-    *,
-    deadline: float,
-    on_done: Callable[[], None],
-) -> list[Fetched]:
     def fetch_one(package: Package) -> Fetched:
-        if _wheel(package, directory) is not None:
-            return _result(package, directory, reason="")
-        command = [*pip, *_OPTIONS, f"--dest={directory}", _requirement(package)]
-        return _result(
-            package, directory, reason=last_error(run_client(command, deadline=deadline).errors)
-        )
+        wanted = _wheel(package, directory) is None
+        why = _download(pip, [package], directory, deadline=deadline) if wanted else ""
+        return _result(package, directory, reason=why)
 
     return fetch_one_by_one(packages, fetch_one, deadline=deadline, on_done=on_done)
+
+
+def _download(
+    pip: Sequence[str], packages: Sequence[Package], directory: pathlib.Path, *, deadline: float
+) -> str:
+    """Fetches `packages` into `directory`; returns pip's last message, empty if all is well."""
+    with tempfile.TemporaryDirectory(dir=incoming(directory)) as folder:
+        command = [*pip, *_OPTIONS, f"--dest={folder}", *map(_requirement, packages)]
+        result = run_client(command, deadline=deadline)
+        if result.code != 0:
+            return last_error(result.errors)
+        for wheel in pathlib.Path(folder).glob("*.whl"):
+            wheel.replace(directory / wheel.name)
+    return ""
 
 
 def _told(
@@ -65,17 +68,17 @@ def _told(
     directory: pathlib.Path,
     on_done: Callable[[], None],
     *,
-    reasons: str,
+    reason: str,
 ) -> list[Fetched]:
     for _ in packages:
         on_done()
-    return [_result(package, directory, reason=reasons) for package in packages]
+    return [_result(package, directory, reason=reason) for package in packages]
 
 
 def _result(package: Package, directory: pathlib.Path, *, reason: str) -> Fetched:
     wheel = _wheel(package, directory)
     if wheel is None:
-        return Fetched(package=package, reason=reason)
+        return Fetched(package=package, reason=reason or "pip fetched no wheel of it")
     return Fetched(package=package, version=wheel.name.split("-")[1], archives=(str(wheel),))
 
 

@@ -16,13 +16,13 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from codet5p_jax.corpus.datasets import FEATURES, ShardInfo, shard_path, write_shard
 from codet5p_jax.corpus.deduplication import Entry, without_duplicates
-from codet5p_jax.corpus.extraction import extract
+from codet5p_jax.corpus.extraction import Counts, Extracted, extract_source
 from codet5p_jax.corpus.filters import Filters
 from codet5p_jax.corpus.records import SPLITS
-from codet5p_jax.corpus.sources import Rejection, Source, read_source
+from codet5p_jax.corpus.sources import Source
 
 Key = tuple[str, int]  # dataset, shard
-Counts = dict[str, int]  # "kind\tname" -> count
+_DUPLICATE = {"code_files": "file: duplicate", "code_functions": "function: duplicate"}
 _ELEMENT_BYTES = 4_000_000  # entries that travel as one element: each element costs Beam time
 
 
@@ -51,37 +51,26 @@ class ExtractEntries(beam.DoFn):
 
     def process(self, source: Source) -> Iterator[Any]:
         """Reads one source; holds at most `_ELEMENT_BYTES` of it."""
-        counts: collections.Counter[str] = collections.Counter()
+        counts: Counts = collections.Counter()
         waiting: dict[Key, list[Entry]] = collections.defaultdict(list)
         size = 0
-        for key, entry in _entries(source, counts, options=self._options):
-            waiting[key].append(entry)
-            size += len(entry.example)
+        options = self._options
+        for extracted in extract_source(source, filters=options.filters, licenses=options.licenses):
+            counts.update(extracted.counts)
+            for key, entry in self._keyed(extracted):
+                waiting[key].append(entry)
+                size += len(entry.example)
             if size > _ELEMENT_BYTES:
                 yield from waiting.items()
                 waiting, size = collections.defaultdict(list), 0
         yield from waiting.items()
-        yield beam.pvalue.TaggedOutput("counts", dict(counts))
-        mark_done(self._options.out_dir, source)
+        yield beam.pvalue.TaggedOutput("counts", list(counts.items()))
+        mark_done(options.out_dir, source)
 
-
-def _entries(
-    source: Source, counts: collections.Counter[str], *, options: BuildOptions
-) -> Iterator[tuple[Key, Entry]]:
-    """The entries of `source`, each with its key; adds what it saw to `counts`."""
-    files = read_source(source, filters=options.filters, allowed_licenses=options.licenses)
-    for file in files:
-        if isinstance(file, Rejection):
-            counts[f"rejections\t{file.reason}"] += 1
-            continue
-        counts[f"source files\t{source.name}"] += 1
-        counts[f"source bytes\t{source.name}"] += len(file.content)
-        counts[f"source licence {source.name}\t{file.license}"] += 1
-        extracted = extract(file, split=source.split, filters=options.filters)
-        counts.update({f"rejections\t{r}": n for r, n in extracted.rejections.items()})
+    def _keyed(self, extracted: Extracted) -> Iterator[tuple[Key, Entry]]:
         for dataset, entries in zip(FEATURES, (extracted.files, extracted.functions), strict=True):
             for entry in entries:
-                yield (dataset, _shard_of(entry, options.num_shards)), entry
+                yield (dataset, _shard_of(entry, self._options.num_shards)), entry
 
 
 def _shard_of(entry: Entry, num_shards: int) -> int:
@@ -101,8 +90,8 @@ class WriteShards(beam.DoFn):
         entries = [Entry(*entry) for entries in lists for entry in entries]
         kept = without_duplicates(entries)
         counts = _counts_of(kept, dataset)
-        counts[f"rejections\t{dataset.split('_')[1][:-1]}: duplicate"] = len(entries) - len(kept)
-        yield {"counts": counts, "shards": self._write(kept, dataset, index)}
+        counts["rejections", _DUPLICATE[dataset]] = len(entries) - len(kept)
+        yield {"counts": list(counts.items()), "shards": self._write(kept, dataset, index)}
 
     def _write(self, entries: Sequence[Entry], dataset: str, index: int) -> list[dict[str, Any]]:
         written = []
@@ -119,14 +108,13 @@ class WriteShards(beam.DoFn):
         return [dataclasses.asdict(shard) for shard in written]
 
 
-def _counts_of(entries: Sequence[Entry], dataset: str) -> collections.Counter[str]:
-    counts: collections.Counter[str] = collections.Counter()
+def _counts_of(entries: Sequence[Entry], dataset: str) -> Counts:
+    counts: Counts = collections.Counter()
     for entry in entries:
-        kinds = [dataset, "pairs"] if entry.documented else [dataset]
-        for kind in kinds:
-            counts[f"splits {entry.split}\t{kind}"] += 1
-            counts[f"languages {entry.language} {entry.split}\t{kind}"] += 1
-            counts[f"licenses {entry.license}\t{kind}"] += 1
+        for kind in (dataset, "pairs") if entry.documented else (dataset,):
+            counts[f"splits {entry.split}", kind] += 1
+            counts[f"languages {entry.language} {entry.split}", kind] += 1
+            counts[f"licenses {entry.license}", kind] += 1
     return counts
 
 
@@ -135,7 +123,7 @@ class MergeSummaries(beam.CombineFn):
 
     def create_accumulator(self) -> dict[str, Any]:
         """Returns the summary of nothing."""
-        return {"counts": {}, "shards": []}
+        return {"counts": [], "shards": []}
 
     def add_input(self, accumulator: dict[str, Any], element: dict[str, Any]) -> dict[str, Any]:
         """Returns `accumulator` with `element` added."""
@@ -143,17 +131,17 @@ class MergeSummaries(beam.CombineFn):
 
     def merge_accumulators(self, accumulators: Iterable[dict[str, Any]]) -> dict[str, Any]:
         """Returns the sum of summaries."""
-        counts: collections.Counter[str] = collections.Counter()
+        counts: Counts = collections.Counter()
         shards: list[dict[str, Any]] = []
         for accumulator in accumulators:
-            counts.update(accumulator["counts"])
+            counts.update(dict(accumulator["counts"]))
             shards += accumulator["shards"]
-        return {"counts": dict(counts), "shards": shards}
+        return {"counts": list(counts.items()), "shards": shards}
 
     def extract_output(self, accumulator: dict[str, Any]) -> dict[str, Any]:
         """Returns the summary, in a fixed order."""
         shards = sorted(accumulator["shards"], key=lambda s: (s["dataset"], s["split"], s["index"]))
-        return {"counts": dict(sorted(accumulator["counts"].items())), "shards": shards}
+        return {"counts": sorted(accumulator["counts"]), "shards": shards}
 
 
 def build_graph(pipeline: beam.Pipeline, sources: Sequence[Source], options: BuildOptions) -> None:
@@ -190,7 +178,8 @@ def write_summary(summary: dict[str, Any], out_dir: str) -> None:
 def read_summary(out_dir: str) -> tuple[Counts, list[ShardInfo]]:
     """Returns the counts and the shards of a build that has ended."""
     summary = json.loads(_summary_path(out_dir).read_text(encoding="utf-8"))
-    return summary["counts"], [ShardInfo(**shard) for shard in summary["shards"]]
+    counts: Counts = collections.Counter({(kind, name): n for (kind, name), n in summary["counts"]})
+    return counts, [ShardInfo(**shard) for shard in summary["shards"]]
 
 
 def _summary_path(out_dir: str) -> pathlib.Path:

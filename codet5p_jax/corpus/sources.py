@@ -1,6 +1,7 @@
 """Sources of code: packages, archives and directories, each one repository."""
 
 import dataclasses
+import itertools
 import os
 import pathlib
 import re
@@ -61,6 +62,17 @@ def source_of_package(fetched: Fetched, *, max_bytes: int) -> Source:
         languages=package.languages,
         max_bytes=max_bytes if package.max_bytes is None else package.max_bytes,
     )
+
+
+def with_unique_names(sources: Iterable[Source]) -> list[Source]:
+    """Returns `sources`; of those that share a name, the second gets `-2` after it, and so on."""
+    unique: dict[str, Source] = {}
+    for source in sources:
+        numbered = (f"{source.name}-{i}" for i in itertools.count(2))
+        names = itertools.chain([source.name], numbered)
+        name = next(name for name in names if name not in unique)
+        unique[name] = dataclasses.replace(source, name=name)
+    return list(unique.values())
 
 
 def sources_of_path(path: str | os.PathLike[str], *, license: str | None = None) -> list[Source]:

@@ -88,7 +88,9 @@ def _bytes_feature(value: str) -> bytes:
 
 
 def _field(number: int, payload: bytes) -> bytes:
-    return bytes([number << 3 | 2]) + _varint(len(payload)) + payload
+    size = len(payload)
+    head = (number << 3 | 2, size) if size < 0x80 else (number << 3 | 2, *_varint(size))
+    return bytes(head) + payload
 
 
 def _varint(value: int) -> bytes:
