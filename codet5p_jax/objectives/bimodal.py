@@ -1,6 +1,7 @@
 """Stage 2: contrastive, matching, text-to-code and code-to-text losses from shared passes."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -130,7 +131,7 @@ class BimodalObjective:
             queue=empty_queue(
                 rng,
                 size=self.queue_size,
-                dim=self.model.config.projection_dim,
+                dim=self.model.config.projection_dim or 0,
                 text_length=self.text_length,
                 code_length=self.code_length,
             ),
@@ -334,7 +335,7 @@ class BimodalObjective:
         method: str,
         rng: jax.Array | None = None,
         train: bool = False,
-    ) -> Array:
+    ) -> Any:
         options = {"train": train} if method not in ("project", "logits") else {}
         rngs = {"dropout": rng} if train and rng is not None else {}
         return self.model.apply({"params": params}, *inputs, **options, rngs=rngs, method=method)

@@ -114,10 +114,14 @@ def chunked_token_cross_entropy(
         x = x.reshape(x.shape[0], -1, chunk_length, *x.shape[2:])
         return jnp.moveaxis(x, 1, 0)
 
-    parts = jax.lax.map(
-        jax.checkpoint(chunk_loss), (chunks(hidden), chunks(targets), chunks(weights))
+    def add_chunk(total: TokenLoss, chunk: tuple[Array, Array, Array]) -> tuple[TokenLoss, None]:
+        return total + jax.checkpoint(chunk_loss)(chunk), None
+
+    zero = WeightedMean(jnp.float32(0.0), jnp.float32(0.0))
+    total, _ = jax.lax.scan(
+        add_chunk, TokenLoss(zero, zero, zero), (chunks(hidden), chunks(targets), chunks(weights))
     )
-    return jax.tree.map(jnp.sum, parts)
+    return total
 
 
 def contrastive_loss(

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +64,7 @@ class Seq2SeqObjective:
 
     def _token_loss(self, params: PyTree, batch: Batch, rng: jax.Array, train: bool):
         variables, rngs = {"params": params}, {"dropout": rng} if train else {}
-        hidden = self.model.apply(
+        hidden: Any = self.model.apply(
             variables,
             batch["encoder_input_tokens"],
             batch["decoder_input_tokens"],
@@ -74,7 +75,7 @@ class Seq2SeqObjective:
             method=_decoder_output,
         )
 
-        def logits(chunk: Float[Array, "batch chunk embed"]) -> Float[Array, "batch chunk vocab"]:
+        def logits(chunk: Float[Array, "batch chunk embed"]) -> Any:
             return self.model.apply(variables, chunk, method="logits")
 
         return chunked_token_cross_entropy(

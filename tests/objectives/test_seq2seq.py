@@ -1,0 +1,59 @@
+"""Tests of codet5p_jax.objectives.seq2seq."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from codet5p_jax.objectives.seq2seq import Seq2SeqObjective
+
+
+def _batch(seed=0, rows=4):
+    numbers = np.random.default_rng(seed)
+    tokens = numbers.integers(5, 400, (rows, 9)).astype(np.int32)
+    targets = numbers.integers(5, 400, (rows, 6)).astype(np.int32)
+    targets[0, 4:] = 0
+    return {
+        "encoder_input_tokens": jnp.asarray(tokens),
+        "decoder_input_tokens": jnp.pad(jnp.asarray(targets)[:, :-1], ((0, 0), (1, 0))),
+        "decoder_target_tokens": jnp.asarray(targets),
+        "decoder_loss_weights": jnp.asarray(targets != 0).astype(jnp.int32),
+    }
+
+
+def test_loss_is_the_mean_cross_entropy_of_the_logits(tiny_model, tiny_params, rng):
+    batch = _batch()
+    loss, metrics, _ = Seq2SeqObjective(model=tiny_model).loss(
+        tiny_params, {}, batch, rng, train=False
+    )
+    logits = tiny_model.apply(
+        {"params": tiny_params}, batch["encoder_input_tokens"], batch["decoder_input_tokens"]
+    )
+    probabilities = np.exp(np.asarray(logits, np.float64))
+    probabilities /= probabilities.sum(-1, keepdims=True)
+    targets, weights = (
+        np.asarray(batch[f"decoder_{k}"]) for k in ("target_tokens", "loss_weights")
+    )
+    nats = -np.log(np.take_along_axis(probabilities, targets[..., None], -1)[..., 0])
+    np.testing.assert_allclose(loss.compute(), (nats * weights).sum() / weights.sum(), rtol=1e-5)
+    assert float(metrics["nonpadding_tokens"].total) == 4 * 9 + 4 * 6 - 2
+
+
+def test_losses_of_microbatches_add_up(tiny_model, tiny_params, rng):
+    objective, batch = Seq2SeqObjective(model=tiny_model), _batch()
+    whole = objective.loss(tiny_params, {}, batch, rng, train=False)[0]
+    halves = [
+        objective.loss(
+            tiny_params, {}, jax.tree.map(lambda x, r=rows: x[r], batch), rng, train=False
+        )[0]
+        for rows in (slice(0, 1), slice(1, 4))
+    ]
+    np.testing.assert_allclose((halves[0] + halves[1]).compute(), whole.compute(), rtol=1e-5)
+
+
+def test_chunks_change_nothing(tiny_model, tiny_params, rng):
+    objective = Seq2SeqObjective(model=tiny_model)
+    chunked = dataclasses.replace(objective, chunk_length=4)
+    losses = [o.loss(tiny_params, {}, _batch(), rng, train=False)[0] for o in (objective, chunked)]
+    np.testing.assert_allclose(losses[0].total, losses[1].total, rtol=1e-6)
