@@ -9,7 +9,7 @@ from flax import struct
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from codet5p_jax.models.layers import dense
+from codet5p_jax.models.layers import Linear
 from codet5p_jax.models.masks import AttentionMask
 
 # (query, key, value, *, mask, bias) -> attended values, shaped like the query.
@@ -30,10 +30,22 @@ def dot_product_attention(
     (and not selected), so that the backward pass keeps nothing of them.
     """
     scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
-    offset = mask.as_bias(query.shape[1], key.shape[1])
-    scores = scores + (offset if bias is None else bias + offset)
+    scores = scores + mask.as_bias(query.shape[1], key.shape[1])
+    if bias is not None:
+        scores = scores + _for_each_row(bias, query.shape[0])
     weights = nn.softmax(scores).astype(value.dtype)
     return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+
+
+def _for_each_row(
+    bias: Float[Array, "1 heads queries keys"], batch: int
+) -> Float[Array, "batch heads queries keys"]:
+    """Returns `bias` broadcast along the batch, such that its gradient is a product with ones.
+
+    The plain broadcast's gradient is a sum over the leading axis, which XLA on CPU runs 70 times
+    slower (33 ms of 4 MB * 8 on one core, against 0.5); elsewhere the two compile alike.
+    """
+    return jnp.einsum("b,hqk->bhqk", jnp.ones([batch], bias.dtype), bias[0])
 
 
 class KeysAndValues(struct.PyTreeNode):
@@ -76,10 +88,10 @@ class Attention(nn.Module):
         into, out_of = ("embed", "joined_kv"), ("joined_kv", "embed")
         scale = self.embed_dim**-0.5
         # T5 puts the 1/sqrt(head_dim) of other models into the initial query projection.
-        self.query = dense(joined, into, stddev=scale * self.head_dim**-0.5, dtype=self.dtype)
-        self.key = dense(joined, into, stddev=scale, dtype=self.dtype)
-        self.value = dense(joined, into, stddev=scale, dtype=self.dtype)
-        self.out = dense(self.embed_dim, out_of, stddev=joined**-0.5, dtype=self.dtype)
+        self.query = Linear(joined, into, stddev=scale * self.head_dim**-0.5, dtype=self.dtype)
+        self.key = Linear(joined, into, stddev=scale, dtype=self.dtype)
+        self.value = Linear(joined, into, stddev=scale, dtype=self.dtype)
+        self.out = Linear(self.embed_dim, out_of, stddev=joined**-0.5, dtype=self.dtype)
         self.dropout = nn.Dropout(self.dropout_rate, broadcast_dims=(-1,))
 
     def keys_and_values(self, source: Float[Array, "batch keys embed"]) -> KeysAndValues:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from codet5p_jax.models.config import T5Config
 from codet5p_jax.models.embedding import TokenEmbedder
-from codet5p_jax.models.layers import dense
+from codet5p_jax.models.layers import Linear
 from codet5p_jax.models.masks import MASKED, cross_mask, decoder_mask, encoder_mask
 from codet5p_jax.models.t5 import Decoder, Encoder, LayerCache, empty_past
 from codet5p_jax.typing import PyTree
@@ -54,7 +54,7 @@ class CodeT5p(nn.Module):
         if config.num_decoder_layers:
             self.decoder = Decoder(config)
             if not config.tie_embeddings:
-                self.lm_head = dense(
+                self.lm_head = Linear(
                     config.padded_vocab_size,
                     ("embed", "vocab"),
                     stddev=config.embed_dim**-0.5,

@@ -10,17 +10,31 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 
-def dense(
-    features: int,
-    axes: tuple[str, str],
-    *,
-    stddev: float,
-    dtype: DTypeLike,
-    name: str | None = None,
-) -> nn.Dense:
-    """Returns a linear layer without bias, its kernel normal(stddev) with the logical `axes`."""
-    init = nn.with_logical_partitioning(nn.initializers.normal(stddev), axes)
-    return nn.Dense(features, use_bias=False, kernel_init=init, dtype=dtype, name=name)
+class Linear(nn.Module):
+    """A linear layer without bias, its kernel [in, features] drawn from normal(stddev).
+
+    The leading axes are one axis to the product: XLA then needs no transposed copy of the
+    output's gradient (a seventh of a step on CPU).
+
+    Attributes:
+        features: Width of the output.
+        axes: Logical axes of the kernel.
+        stddev: Standard deviation of the initial kernel.
+        dtype: Dtype of the computation; the kernel stays in float32.
+    """
+
+    features: int
+    axes: tuple[str, str]
+    stddev: float
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*leading in"]) -> Float[Array, "*leading out"]:
+        """Returns ``x kernel``."""
+        init = nn.with_logical_partitioning(nn.initializers.normal(self.stddev), self.axes)
+        kernel = self.param("kernel", init, (x.shape[-1], self.features), jnp.float32)
+        rows = x.reshape(-1, x.shape[-1]).astype(self.dtype)
+        return jnp.dot(rows, kernel.astype(self.dtype)).reshape(*x.shape[:-1], self.features)
 
 
 def gelu_new(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -73,7 +87,7 @@ class FeedForward(nn.Module):
         """Applies the block to every position of `x`."""
         embed_dim = x.shape[-1]
         into = partial(
-            dense, self.mlp_dim, ("embed", "mlp"), stddev=embed_dim**-0.5, dtype=self.dtype
+            Linear, self.mlp_dim, ("embed", "mlp"), stddev=embed_dim**-0.5, dtype=self.dtype
         )
         if self.gated:
             h = self.activation(into(name="wi_0")(x)) * into(name="wi_1")(x)
@@ -81,5 +95,5 @@ class FeedForward(nn.Module):
             h = self.activation(into(name="wi")(x))
         h = nn.with_logical_constraint(h, ("batch", "length", "mlp"))
         h = nn.Dropout(self.dropout_rate, broadcast_dims=(-2,))(h, deterministic=not train)
-        out_of = partial(dense, stddev=self.mlp_dim**-0.5, dtype=self.dtype, name="wo")
+        out_of = partial(Linear, stddev=self.mlp_dim**-0.5, dtype=self.dtype, name="wo")
         return out_of(embed_dim, ("mlp", "embed"))(h)

@@ -134,7 +134,13 @@ class Encoder(nn.Module):
         """Creates the parts."""
         self.relative_position_bias = _position_bias(self.config, bidirectional=True)
         scanned = {"__call__": {"in_axes": nn.broadcast}}
-        self.layers = _scan(EncoderLayer, self.config, self.config.num_encoder_layers, scanned)
+        self.layers = _scan(
+            EncoderLayer,
+            self.config,
+            length=self.config.num_encoder_layers,
+            unroll=1 if self.is_initializing() else self.config.scan_unroll,
+            methods=scanned,
+        )
         self.final_norm = _norm(self.config)
         self.dropout = _dropout(self.config)
 
@@ -164,7 +170,13 @@ class Decoder(nn.Module):
             "__call__": {"in_axes": (0, nn.broadcast)},
             "encoded_keys_and_values": {"in_axes": nn.broadcast},
         }
-        self.layers = _scan(DecoderLayer, self.config, self.config.num_decoder_layers, scanned)
+        self.layers = _scan(
+            DecoderLayer,
+            self.config,
+            length=self.config.num_decoder_layers,
+            unroll=1 if self.is_initializing() else self.config.scan_unroll,
+            methods=scanned,
+        )
         self.final_norm = _norm(self.config)
         self.dropout = _dropout(self.config)
 
@@ -208,16 +220,24 @@ def empty_past(config: T5Config, batch: int, max_length: int) -> KeysAndValues:
 
 
 def _scan(
-    layer: type[nn.Module], config: T5Config, length: int, methods: Mapping[str, Mapping[str, Any]]
+    layer: type[nn.Module],
+    config: T5Config,
+    *,
+    length: int,
+    unroll: int,
+    methods: Mapping[str, Mapping[str, Any]],
 ) -> nn.Module:
-    """Returns `length` layers with stacked parameters, run as a loop of unrolled iterations."""
+    """Returns `length` layers with stacked parameters, run as a loop, `unroll` at a time.
+
+    Initialisation is never unrolled: it runs once, and XLA takes minutes over its random bits.
+    """
     if config.remat_policy is not None:
         layer = nn.remat(layer, policy=config.remat_policy, prevent_cse=False)
     shared = {
         "variable_axes": {"params": 0},
         "split_rngs": {"params": True, "dropout": True},
         "length": length,
-        "unroll": min(config.scan_unroll, length),
+        "unroll": min(unroll, length),
         "metadata_params": {nn.PARTITION_NAME: "layers"},
         "check_constancy_invariants": False,
     }
