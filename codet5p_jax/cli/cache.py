@@ -14,8 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--num_files",
         type=int,
-        default=16,
-        help="record files per split; best a multiple of the virtual shards (default: 16)",
+        default=8,
+        help="record files per split; best a multiple of the virtual shards (default: 8)",
     )
 
 

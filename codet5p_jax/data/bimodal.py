@@ -48,4 +48,6 @@ class EnclosePairs:
             )
         starts, limits = row_bounds(rows)
         limits = tf.minimum(limits, starts + length - BOUNDARY_TOKENS)
-        return enclose(rows, [self.tokenizer.bos_id], starts, limits, [self.tokenizer.eos_id])
+        return enclose(
+            rows.values, [self.tokenizer.bos_id], starts, limits, [self.tokenizer.eos_id]
+        )

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from codet5p_jax.data.blocks import Block
-from codet5p_jax.data.chunking import cut_documents
-from codet5p_jax.data.slices import enclose, row_bounds
+from codet5p_jax.data.chunking import cut_files
+from codet5p_jax.data.slices import enclose
 from codet5p_jax.tokenizer import CodeTokenizer
 
 BOUNDARY_TOKENS = 2  # <s> and </s>
@@ -36,14 +36,13 @@ class SplitAtPivot:
         self, block: Block, *, seed: tf.Tensor, sequence_length: Mapping[str, int]
     ) -> Block:
         """Returns `inputs` and `targets` of chunks of the files in `block`."""
-        chunks = cut_documents(block, max_length=self.chunk_length(sequence_length))["tokens"]
-        pivots = self.pivots(chunks, seed)
-        starts, limits = row_bounds(chunks)
+        tokens = block["tokens"]
+        starts, limits = cut_files(tokens, max_length=self.chunk_length(sequence_length))
+        pivots = starts + self.prefix_lengths(limits - starts, seed)
+        bos, eos = [self.tokenizer.bos_id], [self.tokenizer.eos_id]
         return {
-            "inputs": enclose(chunks, [self.tokenizer.clm_id], starts, pivots, []),
-            "targets": enclose(
-                chunks, [self.tokenizer.bos_id], pivots, limits, [self.tokenizer.eos_id]
-            ),
+            "inputs": enclose(tokens.values, [self.tokenizer.clm_id], starts, pivots, []),
+            "targets": enclose(tokens.values, bos, pivots, limits, eos),
         }
 
     def chunk_length(self, sequence_length: Mapping[str, int]) -> int:
@@ -63,17 +62,20 @@ class SplitAtPivot:
             )
         return length
 
-    def pivots(self, chunks: tf.RaggedTensor, seed: tf.Tensor) -> tf.Tensor:
-        """Returns where the rest of each chunk begins in the flat tokens: int32 [rows, 1]."""
-        starts, limits = row_bounds(chunks)
-        lengths = tf.cast(limits - starts, tf.float32)
+    def prefix_lengths(self, lengths: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Returns the tokens before the pivot of chunks of `lengths` tokens.
+
+        Every number of tokens between the smallest and the largest share is as likely. The rest
+        keeps at least one token, even where the shares leave no choice.
+        """
+        size = tf.cast(lengths, tf.float32)
         # The epsilon keeps 0.9 * 10 from being 8.999...
-        low = tf.cast(tf.math.ceil(lengths * self.min_prefix - 1e-4), tf.int32)
-        high = tf.cast(tf.math.floor(lengths * self.max_prefix + 1e-4), tf.int32)
+        low = tf.cast(tf.math.ceil(size * self.min_prefix - 1e-4), tf.int32)
+        high = tf.cast(tf.math.floor(size * self.max_prefix + 1e-4), tf.int32)
         choices = tf.maximum(high - low + 1, 1)
         uniform = tf.random.stateless_uniform(tf.shape(lengths), tf.stack([seed[0], seed[1]]))
         chosen = tf.cast(uniform * tf.cast(choices, tf.float32), tf.int32)
-        return starts + tf.minimum(low + tf.minimum(chosen, choices - 1), limits - starts - 1)
+        return tf.minimum(low + tf.minimum(chosen, choices - 1), lengths - 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,11 +102,10 @@ class PredictAll:
                 "Decoder-only causal language modeling needs inputs of 1 token and targets of 3 "
                 f"or more; TASK_FEATURE_LENGTHS gives {dict(sequence_length)}."
             )
-        chunks = cut_documents(block, max_length=length)["tokens"]
-        starts, limits = row_bounds(chunks)
+        tokens = block["tokens"]
+        starts, limits = cut_files(tokens, max_length=length)
+        bos, eos = [self.tokenizer.bos_id], [self.tokenizer.eos_id]
         return {
-            "inputs": enclose(chunks, [self.tokenizer.clm_id], starts, starts, []),
-            "targets": enclose(
-                chunks, [self.tokenizer.bos_id], starts, limits, [self.tokenizer.eos_id]
-            ),
+            "inputs": enclose(tokens.values, [self.tokenizer.clm_id], starts, starts, []),
+            "targets": enclose(tokens.values, bos, starts, limits, eos),
         }

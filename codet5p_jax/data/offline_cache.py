@@ -38,7 +38,7 @@ class OfflineCache:
         self,
         directory: str | pathlib.Path,
         *,
-        num_files: int = 16,
+        num_files: int = 8,
         on_records: Callable[[int], None] = lambda count: None,
     ):
         """Creates nothing yet."""

@@ -33,25 +33,25 @@ def row_bounds(rows: tf.RaggedTensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def enclose(
-    rows: tf.RaggedTensor,
+    values: tf.Tensor,
     before: list[int],
     starts: tf.Tensor,
     limits: tf.Tensor,
     after: list[int],
 ) -> tf.RaggedTensor:
-    """Returns rows of `before`, then rows.values[starts[r]:limits[r]], then `after`.
+    """Returns rows of `before`, then values[starts[r]:limits[r]], then `after`.
 
     Args:
-        rows: Where the slices are taken from.
+        values: int32 [size], where the slices are taken from.
         before: Ids in front of each slice.
-        starts: int32 [new_rows, 1], in the flat values.
-        limits: int32 [new_rows, 1], in the flat values.
+        starts: int32 [rows, 1].
+        limits: int32 [rows, 1].
         after: Ids behind each slice.
     """
-    size = tf.zeros_like(starts) + tf.size(rows.values)
+    size = tf.zeros_like(starts) + tf.size(values)
     behind = size + len(before)
     return concatenate_slices(
-        tf.concat([rows.values, tf.constant([*before, *after], tf.int32)], axis=0),
+        tf.concat([values, tf.constant([*before, *after], tf.int32)], axis=0),
         tf.concat([size, starts, behind], axis=1),
         tf.concat([behind, limits, behind + len(after)], axis=1),
     )

@@ -45,10 +45,7 @@ class SpanDenoising:
             ValueError: If the targets are too short for the masked share, or a row needs more
                 sentinels than there are.
         """
-        chunk_length = self.chunk_length(sequence_length)
-        chunks = concatenate_and_cut(
-            block, max_length=chunk_length, separator=self.tokenizer.eos_id
-        )
+        chunks = concatenate_and_cut(block, max_length=self.chunk_length(sequence_length))
         starts, limits = self.choose_spans(chunks, seed=seed, sequence_length=sequence_length)
         return self.replace_spans(chunks["tokens"], starts, limits)
 
@@ -96,9 +93,9 @@ class SpanDenoising:
         order = tf.argsort(tf.where(sizes > 0, priority, 2.0), axis=1)  # empty ones last
         lengths = tf.cast(chunks["tokens"].row_lengths(), tf.int32)[:, tf.newaxis]
         taken = self._take(tf.gather(sizes, order, batch_dims=1), lengths, sequence_length)
+        most = _largest(tf.reduce_sum(tf.cast(taken, tf.int32), axis=1))
         none = tf.shape(sizes)[1]
-        chosen = tf.sort(tf.where(taken, order, none), axis=1)  # in the order of the text
-        chosen = chosen[:, : _largest(tf.reduce_sum(tf.cast(taken, tf.int32), axis=1))]
+        chosen = tf.sort(tf.where(taken, order, none)[:, :most], axis=1)  # in the text's order
         starts = tf.gather(tf.concat([starts, row_ends], axis=1), chosen, batch_dims=1)
         limits = tf.gather(tf.concat([limits, row_ends], axis=1), chosen, batch_dims=1)
         return starts, limits
@@ -107,8 +104,8 @@ class SpanDenoising:
         """Lays out gap, span, gap, span, ... over the words of each row; [rows, candidates]."""
         first_word, last_word = row_bounds(chunks["word_lengths"])
         rows, longest = tf.size(first_word), _largest(last_word - first_word)
-        mean_words = (1 + self.max_span_words) / 2
-        pairs = tf.cast(tf.cast(longest, tf.float32) / mean_words, tf.int32) + 4  # twice enough
+        words_per_pair = 1 + self.max_span_words  # of a gap and a span, on average
+        pairs = longest * 5 // (4 * words_per_pair) + 8  # a quarter and a bit more than needed
         words = tf.random.stateless_uniform(
             [rows, 2 * pairs], tf.stack([seed[0], seed[1]]), 1, self.max_span_words + 1, tf.int32
         )

@@ -19,12 +19,16 @@ def tokenize_files(
     seed: object = None,
     sequence_length: Mapping[str, int] | None = None,
 ) -> Block:
-    """Returns `tokens` and `word_lengths` (tokens per word) of the field `code`."""
+    """Returns `tokens` and `word_lengths` (tokens per word) of the field `code`.
+
+    Each file ends with `</s>`, a word of its own, so that files can be joined as they are.
+    """
 
     def tokenize(texts: np.ndarray) -> tuple[np.ndarray, ...]:
         encoded = tokenizer.encode_with_word_starts(_strings(texts))
-        words = [word_lengths(starts) for _, starts in encoded]
-        return *_flatten([ids for ids, _ in encoded]), *_flatten(words)
+        ids = [[*ids, tokenizer.eos_id] for ids, _ in encoded]
+        words = [[*word_lengths(starts), 1] for _, starts in encoded]
+        return *_flatten(ids), *_flatten(words)
 
     tokens, token_lengths, words, word_counts = tf.numpy_function(
         tokenize, [block["code"]], [tf.int32] * 4
