@@ -90,16 +90,22 @@ def _read(path: str) -> str:
 
 
 def _load(arguments: argparse.Namespace) -> tuple[PyTree, T5Config, CodeTokenizer]:
-    if arguments.export:
-        params, config = import_t5(arguments.export)
-        tokenizer = CodeTokenizer.from_directory(arguments.export)
-    else:
-        checkpoint = load_checkpoint(
-            arguments.model_dir, step=arguments.step, tokenizer_dir=arguments.tokenizer_dir
-        )
-        params, config, tokenizer = checkpoint.params, checkpoint.config, checkpoint.tokenizer
+    read = _load_export if arguments.export else _load_checkpoint
+    params, config, tokenizer = read(arguments)
     tokenizer = fitting_tokenizer(tokenizer, config.vocab_size)
     return jax.tree.map(jnp.asarray, params), config, tokenizer
+
+
+def _load_export(arguments: argparse.Namespace) -> tuple[PyTree, T5Config, CodeTokenizer]:
+    params, config = import_t5(arguments.export)
+    return params, config, CodeTokenizer.from_directory(arguments.export)
+
+
+def _load_checkpoint(arguments: argparse.Namespace) -> tuple[PyTree, T5Config, CodeTokenizer]:
+    checkpoint = load_checkpoint(
+        arguments.model_dir, step=arguments.step, tokenizer_dir=arguments.tokenizer_dir
+    )
+    return checkpoint.params, checkpoint.config, checkpoint.tokenizer
 
 
 def _padded(tokens: Sequence[int]) -> np.ndarray:

@@ -5,7 +5,9 @@ is forced: its tokens are fed and returned as they are, and the model continues 
 row behind its own prompt. A row ends with `</s>`; behind it stand zeros.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -108,7 +110,7 @@ def _generate(
     forced: Int[Array, "batch targets"],
     rng: jax.Array,
 ) -> Generations:
-    apply = partial(model.apply, {"params": params})
+    apply: Callable[..., Any] = partial(model.apply, {"params": params})
     repeat = partial(jnp.repeat, repeats=samples, axis=0)
     encoded = repeat(apply(inputs, method=model.encode))
     inputs, forced = repeat(inputs), repeat(forced)

@@ -51,6 +51,10 @@ class TensorName:
         shape = tuple(sizes[axis] for axis in self.axes[self.stacked :])
         return shape[::-1] if self.transposed else shape
 
+    def trimmed(self, sizes: Sizes) -> tuple[slice, ...]:
+        """Slices of one layer of our parameter that leave out the padding of the vocabulary."""
+        return tuple(slice(sizes[axis]) for axis in self.axes[self.stacked :])
+
     def their_names(self, sizes: Sizes) -> list[str]:
         """Names of their tensors, in the order of our layers."""
         layers = range(sizes[self.axes[0]] if self.stacked else 1)
@@ -114,7 +118,7 @@ def _to_theirs(
     row: TensorName, parameter: Any, *, layer: int, name: str, sizes: Sizes
 ) -> np.ndarray:
     tensor = np.asarray(parameter[layer] if row.stacked else parameter)
-    tensor = tensor[tuple(slice(sizes[axis]) for axis in row.axes[row.stacked :])]
+    tensor = tensor[row.trimmed(sizes)]
     check_finite(tensor, name=name)
     return tensor.T if row.transposed else tensor
 
@@ -150,11 +154,11 @@ def _join(
     row: TensorName, theirs: Mapping[str, LazyTensor], sizes: Sizes, dtype: Any
 ) -> np.ndarray:
     parameter = np.zeros(row.our_shape(sizes), dtype)
-    trimmed = tuple(slice(sizes[axis]) for axis in row.axes[row.stacked :])
+    trimmed = row.trimmed(sizes)
     for layer, name in enumerate(row.their_names(sizes)):
         tensor = theirs[name].read()
         check_finite(tensor, name=name)
-        where = (layer, *trimmed) if row.stacked else trimmed
+        where: tuple[int | slice, ...] = (layer, *trimmed) if row.stacked else trimmed
         parameter[where] = tensor.T if row.transposed else tensor
     return parameter
 

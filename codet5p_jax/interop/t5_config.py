@@ -12,7 +12,7 @@ ARCHITECTURE = "T5ForConditionalGeneration"
 PAD_ID, BOS_ID, EOS_ID, DECODER_START_ID = 0, 1, 2, 0
 
 # feed_forward_proj -> (gated_mlp, activation): T5, T5 v1.1 and UL2.
-FEED_FORWARD: Mapping[str, tuple[bool, Callable[..., Any]]] = {
+FEED_FORWARD: Mapping[str, tuple[bool, Callable[..., Any] | None]] = {
     "relu": (False, nn.relu),
     "gated-gelu": (True, gelu_new),
     "gated-silu": (True, nn.silu),

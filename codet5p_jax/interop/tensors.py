@@ -122,7 +122,7 @@ def _bytes(tensor: LazyTensor) -> memoryview:
             f"Tensor {tensor.name!r} was announced as {tensor.dtype}{list(tensor.shape)} "
             f"but is {array.dtype}{list(array.shape)}."
         )
-    return memoryview(array.reshape(-1).view(np.uint8))
+    return array.reshape(-1).view(np.uint8).data
 
 
 def read_safetensors(path: str | os.PathLike) -> list[LazyTensor]:

@@ -176,7 +176,7 @@ def padded(rows: Sequence[Sequence[int]]) -> Int[np.ndarray, "batch length"]:
 
 def _logit_differences(
     ours: Float[np.ndarray, "targets vocab"], theirs: Float[np.ndarray, "targets vocab"]
-) -> Mapping[str, float]:
+) -> Mapping[str, Any]:
     largest = float(np.abs(ours - theirs).max())
     return {
         "max_difference": largest,

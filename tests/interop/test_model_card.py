@@ -1,0 +1,35 @@
+from codet5p_jax.interop.model_card import Provenance, flattened, model_card
+
+
+def test_what_is_unknown_is_said_to_be_so(config):
+    card = model_card(config, provenance=Provenance(), left_out=())
+    for line in (
+        "| steps | unknown |",
+        "| corpus | unknown |",
+        "None was made before this export.",
+    ):
+        assert line in card
+    assert "cannot hold" not in card and "by licence" not in card
+
+
+def test_parameters_that_are_left_out_are_named_as_a_limitation(config):
+    card = model_card(config, provenance=Provenance(), left_out=("projection/kernel",))
+    assert "this format cannot hold: `projection/kernel`" in card.split("## Limitations")[1]
+
+
+def test_an_imported_model_is_not_called_trained_here(config):
+    card = model_card(config, provenance=Provenance(imported_from="codet5p-220m"), left_out=())
+    assert "The weights of `codet5p-220m`" in card
+    assert "pretrained with the objectives" not in card
+
+
+def test_names_cannot_break_a_table(config):
+    card = model_card(config, provenance=Provenance(licenses={"a|b\nc": 1}), left_out=())
+    assert "| a\\|b c | 1 |" in card
+
+
+def test_numbers_are_found_in_any_nesting_and_bad_ones_too():
+    contents = {"a": {"b": 1, "text": "no", "flag": True}, "c": float("nan"), "rows": [1, 2]}
+    found = list(flattened(contents))
+    assert found[0] == ("a / b", 1)
+    assert [path for path, _ in found] == ["a / b", "c"]
