@@ -8,6 +8,7 @@ import ast
 import difflib
 import importlib.resources
 import inspect
+import logging
 import pathlib
 import re
 from collections.abc import Callable, Sequence
@@ -66,6 +67,7 @@ def bind(
     for path in gin_files:
         _check_file(path)
     quoted = [_quoted(binding) for binding in bindings]
+    logging.disable(logging.ERROR)  # gin logs an error for each folder a file is not in
     try:
         gin.parse_config_files_and_bindings(list(gin_files), [], finalize_config=False)
         _check_macros(bindings)
@@ -76,6 +78,8 @@ def bind(
         raise
     except (ValueError, AttributeError, ImportError, SyntaxError, RuntimeError, OSError) as error:
         raise GinConfigError(_explained(error)) from error
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def config_text() -> str:

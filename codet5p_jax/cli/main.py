@@ -36,6 +36,7 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one subcommand and exits with its code; a user's mistake is one line and code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow only reads files here
     try:
         sys.exit(_run(words) or 0)
     except (ValueError, OSError, FloatingPointError, ImportError) as error:

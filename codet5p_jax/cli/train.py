@@ -111,7 +111,7 @@ def train(
 def _open_batches(dataset: Any) -> Any:
     from codet5p_jax.data.batches import batches
 
-    return batches(dataset, host=jax.process_index(), num_hosts=jax.process_count())
+    return batches(dataset, shard_index=jax.process_index(), num_hosts=jax.process_count())
 
 
 def _check_folder(name: str, folder: str) -> None:

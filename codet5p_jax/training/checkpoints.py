@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -160,9 +161,10 @@ def save_params(
     """
     checkpoints = Checkpoints(model_dir)
     state = TrainState(
-        step=np.int32(step), params=params, opt_state={}, objective_state={}, rng=jax.random.key(0)
+        step=jnp.int32(step), params=params, opt_state={}, objective_state={}, rng=jax.random.key(0)
     )
-    checkpoints.save(state, {}, metadata, step=step)
+    no_position = {"streams": np.zeros(1, np.int32)}  # Orbax refuses an empty item
+    checkpoints.save(state, no_position, metadata, step=step)
     checkpoints.wait()
     checkpoints.close()
     return _checkpoint_path(model_dir, step)

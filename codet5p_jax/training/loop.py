@@ -79,9 +79,14 @@ class Run:
     initial_checkpoint_path: str | None = None
     seed: int = 0
 
-    def train(self) -> int:
-        """Trains to the end of the curriculum; returns 0, or 128 + the signal that stopped it."""
+    def train(self, on_claimed: Callable[[], None] = lambda: None) -> int:
+        """Trains to the end of the curriculum; returns 0, or 128 + the signal that stopped it.
+
+        Args:
+            on_claimed: Called once MODEL_DIR is known to be this run's.
+        """
         claim_model_dir(self.model_dir, self.identity)
+        on_claimed()
         checkpoints = Checkpoints(self.model_dir, keep=self.schedule.checkpoints_kept)
         with stop_on_signals() as stop:
             state, positions = self._start(checkpoints)

@@ -61,4 +61,5 @@ class MetricWindow:
 
 @jax.jit
 def sum_metrics(total: Metrics, metrics: Metrics) -> Metrics:
+    """Returns both added up, name by name."""
     return jax.tree.map(jnp.add, total, metrics)

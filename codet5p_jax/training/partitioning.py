@@ -151,7 +151,7 @@ class Partitioner:
                     f"{name} has the logical axis {axis!r}, which no rule names; add "
                     f"({axis!r}, None) to standard_logical_axis_rules.additional_rules."
                 )
-        spec = nn.logical_to_mesh_axes(logical, self._rules)
+        spec = nn.logical_to_mesh_axes(tuple(logical), self._rules)
         for size, axis, target in zip(array.shape, logical, spec or (), strict=False):
             devices = _num_devices(self.mesh, target)
             if size % devices:
@@ -192,7 +192,7 @@ class Partitioner:
             donate_argnums=donate_argnums,
         )
 
-    def compile(self, partitioned_fn: Callable[..., Any], *args: Any) -> Any:
+    def compile(self, partitioned_fn: Any, *args: Any) -> Any:
         """Returns the executable of a function from `partition`, for arguments of these shapes."""
         return partitioned_fn.lower(*args).compile()
 

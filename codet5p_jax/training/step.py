@@ -30,7 +30,8 @@ def train_step(
     """
 
     def loss_fn(params: PyTree):
-        losses, metrics, objective_state = [], {}, dict(state.objective_state)
+        losses, objective_state = [], dict(state.objective_state)
+        metrics: Metrics = {}
         for index, stream in enumerate(streams):
             rng = jax.random.fold_in(state.step_rng(), index)
             loss, stream_metrics, objective_state[stream.name] = stream.objective.loss(
