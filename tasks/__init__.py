@@ -1,10 +1,12 @@
 """SeqIO registrations of the tasks and mixtures, one task per language and objective."""
 
+import json
 import pathlib
 from collections.abc import Sequence
 
 import seqio
 
+from codet5p_jax.data.offline_cache import check_origin
 from codet5p_jax.data.vocabulary import CodeVocabulary
 from codet5p_jax.tokenizer import CodeTokenizer
 from tasks import bimodal, unimodal
@@ -32,7 +34,8 @@ def register(
 
     Raises:
         FileNotFoundError: If the corpus or the tokenizer is not there.
-        ValueError: If the tasks are registered with other arguments already.
+        ValueError: If the tasks are registered with other arguments already, or the cache was
+            written with another corpus or tokenizer.
     """
     tokenizer = CodeTokenizer.from_directory(tokenizer_dir)
     wanted = {
@@ -42,6 +45,7 @@ def register(
         "temperature": temperature,
     }
     if cache_dir is not None:
+        check_origin(cache_dir, origin(corpus_dir, tokenizer))
         seqio.add_global_cache_dirs([str(cache_dir)])
     if MIXTURES[0] in seqio.MixtureRegistry.names():
         _check_registered(wanted)
@@ -50,6 +54,13 @@ def register(
         module.register(
             str(corpus_dir), tokenizer=tokenizer, languages=languages, temperature=temperature
         )
+
+
+def origin(corpus_dir: str | pathlib.Path, tokenizer: CodeTokenizer) -> dict[str, str]:
+    """Returns the fingerprints that a cache of the tasks depends on."""
+    manifest = pathlib.Path(corpus_dir) / "manifest.json"
+    corpus = json.loads(manifest.read_text())["fingerprint"] if manifest.exists() else "unknown"
+    return {"corpus": corpus, "tokenizer": tokenizer.fingerprint}
 
 
 def _check_registered(wanted: dict[str, object]) -> None:

@@ -25,14 +25,21 @@ def run(arguments: argparse.Namespace) -> None:
 
     import tasks
     from codet5p_jax.data.offline_cache import OfflineCache
+    from codet5p_jax.tokenizer import CodeTokenizer
 
     start = time.monotonic()
     tasks.register(arguments.corpus, arguments.tokenizer)
+    origin = tasks.origin(arguments.corpus, CodeTokenizer.from_directory(arguments.tokenizer))
     names = [
         task.name for mixture in tasks.MIXTURES for task in seqio.MixtureRegistry.get(mixture).tasks
     ]
     with progress("tokenising", unit="records") as shown:
-        cache = OfflineCache(arguments.out, num_files=arguments.num_files, on_records=shown.advance)
+        cache = OfflineCache(
+            arguments.out,
+            num_files=arguments.num_files,
+            on_records=shown.advance,
+            origin=origin,
+        )
         for name in names:
             cache.write(seqio.TaskRegistry.get(name))
     print(f"Cache of {len(names)} tasks in {arguments.out} ({time.monotonic() - start:.0f} s)")

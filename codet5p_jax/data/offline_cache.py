@@ -5,10 +5,11 @@ one example at a time. Here records are tokenized in blocks, and tasks that diff
 `CacheDatasetPlaceholder` share one copy.
 """
 
+import json
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import final
 
 import seqio
@@ -19,6 +20,7 @@ from codet5p_jax.data.cached_split import CachedSplitWriter
 from codet5p_jax.data.sources import CorpusSource
 
 RECORDS_AT_ONCE = 256
+ORIGIN_FILE = "origin.json"
 
 # (serialized records, language) -> block of what the cache stores
 Precache = Callable[[tf.Tensor, str], Block]
@@ -40,9 +42,23 @@ class OfflineCache:
         *,
         num_files: int = 8,
         on_records: Callable[[int], None] = lambda count: None,
+        origin: Mapping[str, str] | None = None,
     ):
-        """Creates nothing yet."""
+        """Opens or creates the directory.
+
+        Args:
+            directory: Where.
+            num_files: Files per split.
+            on_records: Progress.
+            origin: Fingerprints of what is cached; kept beside the tasks.
+
+        Raises:
+            ValueError: If the directory holds a cache of another origin.
+        """
         self.directory = pathlib.Path(directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        check_origin(self.directory, origin or {})
+        (self.directory / ORIGIN_FILE).write_text(json.dumps(dict(origin or {}), indent=2) + "\n")
         self.num_files = num_files
         self.on_records = on_records
         self._compiled: dict[tuple, Precache] = {}
@@ -121,6 +137,22 @@ class OfflineCache:
                 input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.string)],
             )
         return self._compiled[key]
+
+
+def check_origin(directory: str | pathlib.Path, expected: Mapping[str, str]) -> None:
+    """Compares the fingerprints that a cache was written with; a new cache has none.
+
+    Raises:
+        ValueError: If one differs; the message says which.
+    """
+    path = pathlib.Path(directory) / ORIGIN_FILE
+    origin = json.loads(path.read_text()) if path.exists() else {}
+    for name in sorted(origin.keys() & expected.keys()):
+        if origin[name] != expected[name]:
+            raise ValueError(
+                f"The cache in {str(directory)!r} was written with {name} {origin[name]!r}, not "
+                f"{expected[name]!r}. Write another one: codet5p cache --out=DIR."
+            )
 
 
 def _cacheable(task: seqio.Task) -> tuple[CorpusSource, list[Callable]]:
