@@ -20,11 +20,11 @@ class TrainState(struct.PyTreeNode):
         rng: Root key of the run; each step folds in `step`, so resuming changes nothing.
     """
 
-    step: Int[Array, ""]
+    step: Int[Array, ""] | PyTree  # Orbax and shardings put other leaves in the same structure
     params: PyTree
     opt_state: optax.OptState
     objective_state: PyTree
-    rng: PRNGKeyArray
+    rng: PRNGKeyArray | PyTree
 
     def step_rng(self) -> jax.Array:
         """Returns the key of the current step; the same after a restart."""
