@@ -21,7 +21,7 @@ from codet5p_jax.objectives.losses import (
 )
 from codet5p_jax.objectives.matching import draw_negatives, replace_first, shift_right
 from codet5p_jax.objectives.momentum import Queue, empty_queue, moving_average
-from codet5p_jax.typing import Batch, Metrics, PyTree, WeightedMean
+from codet5p_jax.typing import Batch, Leaf, Metrics, PyTree, WeightedMean
 
 MOMENTUM_PARAMS = ("token_embedder", "encoder", "projection")  # what embeds a sequence
 
@@ -46,12 +46,12 @@ class BimodalState(struct.PyTreeNode):
     Attributes:
         momentum_params: Slow copy of embedding, encoder and projection; gets no gradient.
         queue: Features, ids and tokens of the last pairs.
-        steps: Steps already taken, for the ramp of alpha.
+        steps: int32 [], steps already taken, for the ramp of alpha.
     """
 
     momentum_params: PyTree
     queue: Queue
-    steps: Int[Array, ""]
+    steps: Leaf
 
 
 class _Side(struct.PyTreeNode):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from codet5p_jax.typing import PyTree
+from codet5p_jax.typing import Leaf, PyTree
 
 UNUSED_ID = -100  # pair id of queue entries not written yet, as in ALBEF
 
@@ -14,20 +14,20 @@ class Queue(struct.PyTreeNode):
     """The last K pairs: momentum features, pair ids and tokens, in a ring.
 
     Attributes:
-        text_features: Unit norm; random before the entry is first written.
+        text_features: Unit norm, float32 [queue, dim]; random before the entry is first written.
         code_features: As `text_features`.
-        pair_ids: `UNUSED_ID` before the entry is first written.
-        text_tokens: Ids, for matching negatives drawn from the queue.
-        code_tokens: As `text_tokens`.
-        pointer: Entry that the next batch is written at.
+        pair_ids: int32 [queue]; `UNUSED_ID` before the entry is first written.
+        text_tokens: int32 [queue, text], for matching negatives drawn from the queue.
+        code_tokens: int32 [queue, code].
+        pointer: int32 [], the entry that the next batch is written at.
     """
 
-    text_features: Float[Array, "queue dim"]
-    code_features: Float[Array, "queue dim"]
-    pair_ids: Int[Array, "queue"]
-    text_tokens: Int[Array, "queue text"]
-    code_tokens: Int[Array, "queue code"]
-    pointer: Int[Array, ""]
+    text_features: Leaf
+    code_features: Leaf
+    pair_ids: Leaf
+    text_tokens: Leaf
+    code_tokens: Leaf
+    pointer: Leaf
 
     @property
     def size(self) -> int:

@@ -1,6 +1,6 @@
 """What every pretraining objective offers to the training step."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 
@@ -8,6 +8,7 @@ from codet5p_jax.models.codet5p import CodeT5p
 from codet5p_jax.typing import Batch, Metrics, PyTree, WeightedMean
 
 
+@runtime_checkable
 class Objective(Protocol):
     """A loss of the model on batches of one stream, with the state it carries between steps.
 

@@ -1,11 +1,12 @@
 """The batches of all streams of a run, with one position that is saved and restored whole."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 
+@runtime_checkable
 class BatchIterator(Protocol):
     """Batches of one stream, with a position; what the data layer gives to training."""
 

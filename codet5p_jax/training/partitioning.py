@@ -141,7 +141,7 @@ class Partitioner:
         return jax.tree_util.tree_map_with_path(self._leaf_mesh_axes, axes, arrays, is_leaf=is_spec)
 
     def _leaf_mesh_axes(
-        self, path: tuple[Any, ...], logical: PartitionSpec, array: jax.ShapeDtypeStruct
+        self, path: tuple[Any, ...], logical: PartitionSpec, array: jax.Array | jax.ShapeDtypeStruct
     ) -> PartitionSpec:
         name = jax.tree_util.keystr(path)
         known = {axis for axis, _ in self._rules}

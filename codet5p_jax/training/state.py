@@ -4,27 +4,26 @@ import jax
 import optax
 from flax import linen as nn
 from flax import struct
-from jaxtyping import Array, Int, PRNGKeyArray
 
-from codet5p_jax.typing import PyTree
+from codet5p_jax.typing import Leaf, PyTree
 
 
 class TrainState(struct.PyTreeNode):
     """State of a training run.
 
     Attributes:
-        step: Number of updates already applied.
+        step: Number of updates already applied, int32 [].
         params: Trainable and frozen parameters of the model and of the objectives.
         opt_state: State of the optax transformation.
         objective_state: What the objectives carry between steps, by stream name.
         rng: Root key of the run; each step folds in `step`, so resuming changes nothing.
     """
 
-    step: Int[Array, ""] | PyTree  # Orbax and shardings put other leaves in the same structure
+    step: Leaf
     params: PyTree
     opt_state: optax.OptState
     objective_state: PyTree
-    rng: PRNGKeyArray | PyTree
+    rng: Leaf
 
     def step_rng(self) -> jax.Array:
         """Returns the key of the current step; the same after a restart."""
