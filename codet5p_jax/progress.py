@@ -1,12 +1,14 @@
 """Progress of whatever lasts: a bar on a terminal, a plain line every ten seconds elsewhere.
 
-with progress("fetching", total=12, unit="packages") as bar:
-    for package in packages:
-        fetch(package)
-        bar.advance()
+Example::
 
-for batch in track(batches, "training", total=1_000, unit="steps"):
-    ...
+    with progress("fetching", total=12, unit="packages") as shown:
+        for package in packages:
+            fetch(package)
+            shown.advance()
+
+    for batch in track(batches, "training", total=1_000, unit="steps"):
+        ...
 """
 
 import collections
@@ -15,7 +17,7 @@ import io
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import IO, Any, Protocol, TypeVar, cast
+from typing import IO, Any, Protocol, TypeVar, cast, runtime_checkable
 
 T = TypeVar("T")
 Number = int | float
@@ -24,6 +26,7 @@ SECONDS_BETWEEN_LINES = 10.0
 _LINES_IN_RATE = 7  # the rate is that of the last minute, so that a slow start is forgotten
 
 
+@runtime_checkable
 class Progress(Protocol):
     """How far a task is; `progress` yields one."""
 

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--examples",
         type=_positive,
-        default=256,
+        default=128,
         help="held-out examples per stream for the losses (%(default)s)",
     )
     add("--text_length", type=_positive, help="tokens per text (default: as in training)")

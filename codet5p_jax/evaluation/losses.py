@@ -7,10 +7,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import linen as nn
 from jaxtyping import Float
 
 from codet5p_jax.evaluation.metrics import token_cross_entropy, unigram_cross_entropy
+from codet5p_jax.models.codet5p import CodeT5p
 from codet5p_jax.typing import PyTree, WeightedMean
 
 HostBatch = Mapping[str, np.ndarray]
@@ -21,11 +21,11 @@ class TrainedModel:
     """A model with its parameters.
 
     Attributes:
-        model: A `codet5p_jax.models.codet5p.CodeT5p`.
+        model: The model.
         params: Its parameters, without the "params" level.
     """
 
-    model: nn.Module
+    model: CodeT5p
     params: PyTree
 
 
@@ -73,8 +73,8 @@ def model_loss(trained: TrainedModel, batches: Sequence[HostBatch]) -> float:
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def _batch_loss(model: nn.Module, params: PyTree, batch: dict[str, jax.Array]) -> WeightedMean:
-    logits = model.apply(
+def _batch_loss(model: CodeT5p, params: PyTree, batch: dict[str, jax.Array]) -> WeightedMean:
+    logits: Any = model.apply(
         {"params": params},
         batch["encoder_input_tokens"],
         batch["decoder_input_tokens"],

@@ -91,10 +91,10 @@ def token_cross_entropy(
         targets: Ids to predict.
         weights: 1 where a target counts, 0 at padding.
     """
-    log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
-    own = jnp.take_along_axis(log_probabilities, targets[..., None], axis=-1)[..., 0]
-    weights = weights.astype(jnp.float32)
-    return WeightedMean(total=-jnp.sum(own * weights), weight=weights.sum())
+    logits, weights = logits.astype(jnp.float32), weights.astype(jnp.float32)
+    own = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    nats = jax.nn.logsumexp(logits, axis=-1) - own  # no second array of the logits' size
+    return WeightedMean(total=jnp.sum(nats * weights), weight=weights.sum())
 
 
 def unigram_log_probabilities(

@@ -2,13 +2,14 @@
 
 import functools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
+from codet5p_jax.models.codet5p import CodeT5p
 from codet5p_jax.tokenizer import CodeTokenizer
 from codet5p_jax.typing import PyTree
 
@@ -48,7 +49,7 @@ def similar_length_batches(
 
 
 def embed_tokens(
-    model: nn.Module,
+    model: CodeT5p,
     params: PyTree,
     tokens: Int[np.ndarray, "rows length"],
     *,
@@ -57,7 +58,7 @@ def embed_tokens(
     """Returns the unit-norm embedding of every row of `tokens`, in order.
 
     Args:
-        model: A `codet5p_jax.models.codet5p.CodeT5p`.
+        model: The model.
         params: Its parameters, without the "params" level.
         tokens: Rows of `<s> ... </s>`, padded with 0.
         batch_size: Rows per forward pass.
@@ -73,10 +74,12 @@ def embed_tokens(
 
 @functools.partial(jax.jit, static_argnames="model")
 def _embed(
-    model: nn.Module, params: PyTree, tokens: Int[Array, "batch length"]
+    model: CodeT5p, params: PyTree, tokens: Int[Array, "batch length"]
 ) -> Float[Array, "batch projection"]:
     """Projected embedding; of a model without projection the first encoder state itself."""
     if model.config.projection_dim is not None:
-        return model.apply({"params": params}, tokens, method="embed")
-    first = model.apply({"params": params}, tokens, method="encode")[:, 0]
+        embedded: Any = model.apply({"params": params}, tokens, method="embed")
+        return embedded
+    encoded: Any = model.apply({"params": params}, tokens, method="encode")
+    first = encoded[:, 0]
     return first / jnp.linalg.norm(first, axis=-1, keepdims=True)

@@ -1,20 +1,21 @@
 """Second look at the best candidates: the matching head reads text and code together."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
+from codet5p_jax.models.codet5p import CodeT5p
 from codet5p_jax.retrieval.embed import similar_length_batches
 from codet5p_jax.retrieval.search import reciprocal_ranks
 from codet5p_jax.typing import PyTree
 
 
 def match_probabilities(
-    model: nn.Module,
+    model: CodeT5p,
     params: PyTree,
     text_tokens: Int[np.ndarray, "texts text"],
     code_tokens: Int[np.ndarray, "codes code"],
@@ -28,7 +29,7 @@ def match_probabilities(
     The encoder reads each text once, however many codes it is paired with.
 
     Args:
-        model: A `codet5p_jax.models.codet5p.CodeT5p` with a matching head.
+        model: A model with a matching head.
         params: Its parameters, without the "params" level.
         text_tokens: Rows of `<s> ... </s>`, padded with 0.
         code_tokens: Rows of `<s> ... </s>`, padded with 0; `<s>` is replaced by `match_id`.
@@ -59,7 +60,7 @@ def match_probabilities(
 
 
 def _encode_all(
-    model: nn.Module,
+    model: CodeT5p,
     params: PyTree,
     tokens: Int[np.ndarray, "rows length"],
     *,
@@ -75,21 +76,24 @@ def _encode_all(
 
 @functools.partial(jax.jit, static_argnames="model")
 def _encode(
-    model: nn.Module, params: PyTree, tokens: Int[Array, "batch length"]
+    model: CodeT5p, params: PyTree, tokens: Int[Array, "batch length"]
 ) -> Float[Array, "batch length embed"]:
-    return model.apply({"params": params}, tokens, method="encode")
+    encoded: Any = model.apply({"params": params}, tokens, method="encode")
+    return encoded
 
 
 @functools.partial(jax.jit, static_argnames="model")
 def _match(
-    model: nn.Module,
+    model: CodeT5p,
     params: PyTree,
     encoded_text: Float[Array, "batch text embed"],
     text_tokens: Int[Array, "batch text"],
     code_tokens: Int[Array, "batch code"],
 ) -> Float[Array, " batch"]:
     variables = {"params": params}
-    logits = model.apply(variables, encoded_text, text_tokens, code_tokens, method="match_encoded")
+    logits: Any = model.apply(
+        variables, encoded_text, text_tokens, code_tokens, method="match_encoded"
+    )
     return jax.nn.softmax(logits, axis=-1)[:, 1]
 
 
