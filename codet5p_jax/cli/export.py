@@ -77,8 +77,13 @@ def provenance(model_dir: str, checkpoint: Checkpoint) -> Provenance:
             )
             if value
         },
-        languages=_counts(manifest.get("languages")),
-        licenses=_counts(manifest.get("licenses")),
+        languages={
+            name: splits["train"]["code_files"]
+            for name, splits in manifest.get("languages", {}).items()
+        },
+        licenses={
+            name: counts["code_files"] for name, counts in manifest.get("licenses", {}).items()
+        },
         tokenizer=checkpoint.tokenizer.fingerprint,
         imported_from=checkpoint.metadata.get("imported_from"),
         evaluation=_json_if_there(pathlib.Path(model_dir) / "evaluation.json"),
@@ -94,11 +99,3 @@ def _json_if_there(path: pathlib.Path) -> dict[str, Any]:
         raise ValueError(
             f"{path}, quoted in the model card, is no JSON: {error}. Remove it or write it again."
         ) from error
-
-
-def _counts(counts: Any) -> dict[str, int]:
-    """Numbers of files by name; where an entry has several counts, that of files."""
-    if not isinstance(counts, Mapping):
-        return {}
-    files = {k: v.get("files") if isinstance(v, Mapping) else v for k, v in counts.items()}
-    return {name: count for name, count in files.items() if isinstance(count, int)}

@@ -17,7 +17,7 @@ class Provenance:
         recipe: Name of the run's recipe or gin file.
         corpus: Name and fingerprint of the corpus, as in the checkpoint's metadata.
         languages: Language -> number of files in training.
-        licenses: Licence of source code -> number of files in training.
+        licenses: Licence of source code -> number of files in the corpus.
         tokenizer: Fingerprint of the tokenizer.
         evaluation: Contents of evaluation.json: numbers, in any nesting.
         imported_from: Name of the model that was imported and not trained further, if so.
@@ -47,8 +47,8 @@ def model_card(config: T5Config, *, provenance: Provenance, left_out: tuple[str,
         _introduction(config, provenance),
         _LOADING,
         _training(provenance),
-        _counts("Source code by language", "language", provenance.languages),
-        _counts("Source code by licence", "licence", provenance.licenses),
+        _counts("Files in training by language", "language", provenance.languages),
+        _counts("Files in the corpus by licence", "licence", provenance.licenses),
         _evaluation(provenance.evaluation),
         _limitations(left_out),
         _LICENCE,
@@ -56,13 +56,33 @@ def model_card(config: T5Config, *, provenance: Provenance, left_out: tuple[str,
     return "\n\n".join(section.strip() for section in sections if section) + "\n"
 
 
-def flattened(contents: Any, *, prefix: str = "") -> Iterator[tuple[str, int | float]]:
-    """Yields (path, number) for every number in nested dicts; paths are joined by " / "."""
-    if isinstance(contents, Mapping):
+def measures(contents: Any, *, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yields (name, value) for every number in nested JSON values, names joined by " / ".
+
+    Rows of a list are named by their first text. An estimate, with "mean", "low" and "high", is
+    one value; where there is an entry "all" beside others, such as languages, it stands for them.
+    """
+    if isinstance(contents, Mapping) and {"mean", "low", "high"} <= contents.keys():
+        yield path, "{mean:,.4g} ({low:,.4g} to {high:,.4g})".format(**contents)
+    elif isinstance(contents, Mapping) and "all" in contents:
+        yield from measures(contents["all"], path=path)
+    elif isinstance(contents, Mapping):
         for key, value in contents.items():
-            yield from flattened(value, prefix=f"{prefix} / {key}" if prefix else str(key))
+            yield from measures(value, path=_joined(path, str(key)))
+    elif isinstance(contents, list):
+        for number, row in enumerate(contents, 1):
+            yield from measures(row, path=_joined(path, _row_name(row) or str(number)))
     elif isinstance(contents, int | float) and not isinstance(contents, bool):
-        yield prefix, contents
+        yield path, f"{contents:,.4g}" if isinstance(contents, float) else f"{contents:,}"
+
+
+def _row_name(row: Any) -> str | None:
+    values = row.values() if isinstance(row, Mapping) else ()
+    return next((value for value in values if isinstance(value, str)), None)
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path} / {name}" if path else name
 
 
 _FRONT_MATTER = """
@@ -150,7 +170,7 @@ def _counts(title: str, column: str, counts: Mapping[str, int]) -> str:
 
 
 def _evaluation(evaluation: Mapping[str, Any]) -> str:
-    rows = [(path, f"{value:,.4g}") for path, value in flattened(evaluation)]
+    rows = list(measures(evaluation))
     if not rows:
         return "## Evaluation\n\nNone was made before this export."
     return (

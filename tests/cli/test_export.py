@@ -67,8 +67,8 @@ def test_the_model_card_quotes_corpus_and_evaluation(model_dir, tmp_path):
     run.mkdir()
     manifest = {
         "recipe": "quickstart",
-        "languages": {"go": {"files": 3, "functions": 9}, "c": 5},
-        "licenses": {"mit": 8},
+        "languages": {"go": {"train": {"code_files": 3, "pairs": 9}, "test": {"code_files": 1}}},
+        "licenses": {"mit": {"code_files": 8, "pairs": 9}},
     }
     (corpus / "manifest.json").write_text(json.dumps(manifest))
     (run / "evaluation.json").write_text(json.dumps({"retrieval": {"mrr": 0.5}}))
@@ -78,7 +78,7 @@ def test_the_model_card_quotes_corpus_and_evaluation(model_dir, tmp_path):
     facts = provenance(str(run), checkpoint)
     assert facts.steps == 7
     assert facts.corpus == {"recipe": "quickstart", "fingerprint": "f00d"}
-    assert facts.languages == {"go": 3, "c": 5}
+    assert facts.languages == {"go": 3}
     assert facts.licenses == {"mit": 8}
     assert facts.evaluation == {"retrieval": {"mrr": 0.5}}
 

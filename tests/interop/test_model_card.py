@@ -1,4 +1,4 @@
-from codet5p_jax.interop.model_card import Provenance, flattened, model_card
+from codet5p_jax.interop.model_card import Provenance, measures, model_card
 
 
 def test_what_is_unknown_is_said_to_be_so(config):
@@ -29,7 +29,20 @@ def test_names_cannot_break_a_table(config):
 
 
 def test_numbers_are_found_in_any_nesting_and_bad_ones_too():
-    contents = {"a": {"b": 1, "text": "no", "flag": True}, "c": float("nan"), "rows": [1, 2]}
-    found = list(flattened(contents))
-    assert found[0] == ("a / b", 1)
-    assert [path for path, _ in found] == ["a / b", "c"]
+    contents = {"a": {"b": 12_345, "text": "no", "flag": True}, "c": float("nan"), "d": None}
+    assert list(measures(contents)) == [("a / b", "12,345"), ("c", "nan")]
+
+
+def test_rows_of_a_table_are_named_by_their_first_text():
+    contents = {"losses": [{"tokens": 9, "objective": "denoising", "after": 2.5}, [7]]}
+    assert list(measures(contents)) == [
+        ("losses / denoising / tokens", "9"),
+        ("losses / denoising / after", "2.5"),
+        ("losses / 2 / 1", "7"),
+    ]
+
+
+def test_an_estimate_is_one_value_and_all_stands_for_the_languages():
+    estimate = {"mean": 0.5, "low": 0.4, "high": 0.6, "count": 10}
+    contents = {"mrr": {"all": estimate, "c": estimate}}
+    assert list(measures(contents)) == [("mrr", "0.5 (0.4 to 0.6)")]
