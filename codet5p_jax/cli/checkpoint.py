@@ -50,7 +50,7 @@ def load_checkpoint(
     model_dir = pathlib.Path(model_dir)
     metadata = load_metadata(model_dir, step)
     config = T5Config.from_dict(metadata["model"])
-    tokenizer = _tokenizer(model_dir, metadata["tokenizer"], tokenizer_dir)
+    tokenizer = _tokenizer(model_dir, metadata.get("tokenizer"), tokenizer_dir)
     found = newest_step(model_dir) if step is None else step
     assert found is not None  # else load_metadata had raised
     return Checkpoint(
@@ -62,15 +62,16 @@ def load_checkpoint(
     )
 
 
-def recorded_path(entry: Mapping[str, Any]) -> pathlib.Path:
+def recorded_path(entry: Mapping[str, Any] | None) -> pathlib.Path | None:
     """Returns the folder that an entry of the metadata, of a corpus or tokenizer, names."""
-    return pathlib.Path(str(entry.get("path", "")))
+    return pathlib.Path(entry["path"]) if entry and entry.get("path") else None
 
 
 def _tokenizer(
-    model_dir: pathlib.Path, recorded: Mapping[str, Any], given: str | os.PathLike | None
+    model_dir: pathlib.Path, recorded: Mapping[str, Any] | None, given: str | os.PathLike | None
 ) -> CodeTokenizer:
-    folders = [pathlib.Path(given)] if given else [recorded_path(recorded), model_dir / "tokenizer"]
+    places = [given] if given else [recorded_path(recorded), model_dir / "tokenizer"]
+    folders = [pathlib.Path(place) for place in places if place]
     folder = next((folder for folder in folders if folder.is_dir()), None)
     if folder is None:
         raise FileNotFoundError(
@@ -78,7 +79,7 @@ def _tokenizer(
             "Say where it lies with --tokenizer_dir=DIR."
         )
     tokenizer = CodeTokenizer.from_directory(folder)
-    if tokenizer.fingerprint != recorded["fingerprint"]:
+    if recorded and tokenizer.fingerprint != recorded["fingerprint"]:
         raise ValueError(
             f"{model_dir} was trained with tokenizer {recorded['fingerprint']}, but {folder} holds "
             f"{tokenizer.fingerprint}. Give the right one with --tokenizer_dir=DIR."

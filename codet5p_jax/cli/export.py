@@ -64,7 +64,8 @@ def run(arguments: argparse.Namespace) -> None:
 def provenance(model_dir: str, checkpoint: Checkpoint) -> Provenance:
     """Returns what the model card says about the training of a checkpoint."""
     corpus = checkpoint.metadata.get("corpus") or {}
-    manifest = _json_if_there(recorded_path(corpus) / "manifest.json")
+    folder = recorded_path(corpus)
+    manifest = _json_if_there(folder / "manifest.json") if folder else {}
     return Provenance(
         name=pathlib.Path(model_dir).resolve().name,
         steps=checkpoint.step,

@@ -87,3 +87,9 @@ def test_a_damaged_evaluation_is_an_error_that_names_the_file(model_dir, tmp_pat
     (tmp_path / "evaluation.json").write_text("{")
     with pytest.raises(ValueError, match=r"evaluation\.json, quoted in the model card, is no JSON"):
         provenance(str(tmp_path), load_checkpoint(model_dir))
+
+
+def test_without_a_recorded_corpus_no_manifest_is_quoted(model_dir, tmp_path, monkeypatch):
+    (tmp_path / "manifest.json").write_text(json.dumps({"recipe": "of something else"}))
+    monkeypatch.chdir(tmp_path)
+    assert provenance(str(model_dir), load_checkpoint(model_dir)).corpus == {}
