@@ -69,6 +69,20 @@ def definitions(items: Iterable[tuple[str, object]]) -> Markup:
     return tag("dl", *(join([tag("dt", name), tag("dd", value)]) for name, value in shown))
 
 
+def folded(summary: str, *children: object) -> Markup:
+    """Returns the children under a line that opens them."""
+    return tag("details", tag("summary", summary), *children)
+
+
+def shown_number(value: object) -> str:
+    """Returns a number with thousands separated, a dash for None, other values as text."""
+    if value is None:
+        return "–"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def _cell(name: str, content: object, kind: str) -> Markup:
     return tag(name, content, class_=kind, scope="col" if name == "th" else None)
 

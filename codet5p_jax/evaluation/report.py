@@ -9,7 +9,15 @@ from typing import Any
 
 from codet5p_jax.evaluation import results_section
 from codet5p_jax.evaluation.charts import Line, line_chart
-from codet5p_jax.evaluation.markup import Markup, definitions, join, table, tag
+from codet5p_jax.evaluation.corpus_section import corpus_section
+from codet5p_jax.evaluation.markup import (
+    Markup,
+    definitions,
+    folded,
+    join,
+    shown_number,
+    tag,
+)
 from codet5p_jax.evaluation.run_files import (
     RunFiles,
     loss_names,
@@ -58,7 +66,7 @@ def report_page(
         results_section.results(run.evaluation),
         *(_curves(each, number) for number, each in enumerate([*earlier, run], start=1)),
         results_section.samples(run.evaluation or {}),
-        _corpus(manifest),
+        corpus_section(manifest),
         *(_what_was_run(each) for each in [*earlier, run]),
     ]
     return string.Template(template.read_text(encoding="utf-8")).substitute(
@@ -105,7 +113,7 @@ def _curves(run: RunFiles, number: int) -> Markup:
         tag("h2", f"Training curves, run {number}: {run.directory.resolve().name}"),
         *_remarks(run),
         tag("div", *losses, *rates, class_="charts"),
-        _folded(f"Further metrics ({len(further)})", tag("div", *further, class_="charts"))
+        folded(f"Further metrics ({len(further)})", tag("div", *further, class_="charts"))
         if further
         else None,
     )
@@ -154,72 +162,6 @@ def _remarks(run: RunFiles) -> list[Markup]:
     return remarks
 
 
-def _folded(summary: str, *children: object) -> Markup:
-    return tag("details", tag("summary", summary), *children)
-
-
-def _corpus(manifest: Mapping[str, Any] | None) -> Markup:
-    if not manifest:
-        text = "The corpus manifest was not found; give it with --corpus=DIR."
-        return tag("section", tag("h2", "Corpus"), tag("p", text, class_="note"))
-    facts = [(key, manifest.get(key)) for key in ("recipe", "fingerprint", "created")]
-    return tag(
-        "section",
-        tag("h2", "Corpus"),
-        definitions(facts),
-        _counts(manifest.get("splits"), "split"),
-        _counts(manifest.get("languages"), "language"),
-        _counts(manifest.get("licenses"), "licence"),
-        _counts(manifest.get("rejections"), "reason of rejection"),
-        _sources(manifest.get("sources") or []),
-    )
-
-
-def _counts(counts: Any, name: str) -> Markup | None:
-    """A table of {name: count} or {name: {column: count}}."""
-    if not isinstance(counts, Mapping) or not counts:
-        return None
-    nested = {
-        key: value if isinstance(value, Mapping) else {"count": value}
-        for key, value in counts.items()
-    }
-    columns = list(dict.fromkeys(column for row in nested.values() for column in row))
-    rows = [[key, *(_number(row.get(column)) for column in columns)] for key, row in nested.items()]
-    return table([name, *(column.replace("_", " ") for column in columns)], rows)
-
-
-def _sources(sources: Sequence[Mapping[str, Any]]) -> Markup | None:
-    columns = (
-        "name",
-        "ecosystem",
-        "version",
-        "license",
-        "split",
-        "status",
-        "files",
-        "bytes",
-        "reason",
-    )
-    if not sources:
-        return None
-    shown = [column for column in columns if any(source.get(column) for source in sources)]
-    rows = [[_number(source.get(column)) for column in shown] for source in sources]
-    words = [column for column in shown if column not in ("files", "bytes")]
-    order = [shown.index(column) for column in [*words, *(c for c in shown if c not in words)]]
-    arranged = [[row[column] for column in order] for row in rows]
-    header = [shown[column] for column in order]
-    content = table(header, arranged, text_columns=len(words))
-    return _folded(f"All {len(sources)} sources with version and licence", content)
-
-
-def _number(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
 def _what_was_run(run: RunFiles) -> Markup:
     """Directory, metadata of the checkpoint and the resolved config of one run."""
     return tag(
@@ -227,7 +169,7 @@ def _what_was_run(run: RunFiles) -> Markup:
         tag("h2", f"What was run: {run.directory.resolve().name}"),
         definitions([("MODEL_DIR", run.directory), *_flatten(run.metadata)]),
         None if run.metadata else tag("p", "There is no run_metadata.json.", class_="note"),
-        _folded("config.gin", tag("pre", run.config))
+        folded("config.gin", tag("pre", run.config))
         if run.config
         else tag("p", "There is no config.gin.", class_="note"),
     )
@@ -240,5 +182,5 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str
         if isinstance(value, Mapping):
             flat += _flatten(value, f"{prefix}{key}.")
         else:
-            flat.append((f"{prefix}{key}", _number(value)))
+            flat.append((f"{prefix}{key}", shown_number(value)))
     return flat

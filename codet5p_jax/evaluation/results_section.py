@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from codet5p_jax.evaluation.charts import bar
-from codet5p_jax.evaluation.markup import Markup, definitions, table, tag
+from codet5p_jax.evaluation.markup import Markup, definitions, folded, shown_number, table, tag
 
 RANKINGS = {
     "random": "Random order (exact expectation)",
@@ -88,13 +88,8 @@ def _headline(evaluation: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
 
 
 def _setting(setting: Mapping[str, Any]) -> Markup:
-    facts = [(key.replace("_", " "), _shown(value)) for key, value in setting.items()]
-    summary = tag("summary", "How it was evaluated")
-    return tag("details", summary, definitions(facts))
-
-
-def _shown(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    facts = [(key.replace("_", " "), shown_number(value)) for key, value in setting.items()]
+    return folded("How it was evaluated", definitions(facts))
 
 
 def _losses(rows: Sequence[Mapping[str, Any]]) -> Markup | None:

@@ -1,0 +1,78 @@
+"""Tests of `codet5p eval`."""
+
+import json
+
+import pytest
+
+from tests.corpora import corpus_dir, registry  # noqa: F401
+
+SMALL = ("--pairs=4", "--examples=8", "--rerank_queries=2", "--text_length=12", "--code_length=24")
+
+
+def _eval(codet5p, model_dir, corpus, *more, tokenizer=None):
+    tokenizer = tokenizer or model_dir.parent / "its_tokenizer"
+    return codet5p(
+        "eval",
+        f"--model_dir={model_dir}",
+        f"--corpus={corpus}",
+        f"--tokenizer={tokenizer}",
+        *SMALL,
+        *more,
+    )
+
+
+@pytest.mark.slow
+def test_eval_prints_a_table_and_writes_the_result(
+    registry,  # noqa: F811
+    corpus_dir,  # noqa: F811
+    model_dir,
+    codet5p,
+    tmp_path,
+):
+    out = tmp_path / "evaluation.json"
+    code, printed, _ = _eval(
+        codet5p, model_dir, corpus_dir, f"--before={model_dir}", f"--out={out}"
+    )
+    assert code == 0
+    for expected in ("Held-out pairs: the first 4 of", "(BM25)", "code_to_text", str(out)):
+        assert expected in printed
+    evaluation = json.loads(out.read_text())
+    assert [row["objective"] for row in evaluation["losses"]] == [
+        "unimodal_span_denoising",
+        "unimodal_seq2seq_clm",
+        "unimodal_decoder_clm",
+    ]
+    assert evaluation["models"]["after"]["directory"] == str(model_dir)
+    assert evaluation["setting"]["text_length"] == 12
+    assert evaluation["seconds"] > 0
+
+
+def test_another_tokenizer_than_that_of_the_training_is_an_error(model_dir, codet5p, tmp_path):
+    from codet5p_jax.tokenizer import train_tokenizer
+
+    train_tokenizer(["other words\n" * 9], 265, min_frequency=2).save(tmp_path)
+    code, _, error = _eval(codet5p, model_dir, tmp_path, tokenizer=tmp_path)
+    assert code == 2
+    assert (
+        "was trained with the tokenizer" in error and "Give the tokenizer of the training" in error
+    )
+
+
+def test_a_directory_without_checkpoint_is_an_error(model_dir, codet5p, tmp_path):
+    code, _, error = codet5p(
+        "eval",
+        f"--model_dir={tmp_path}",
+        f"--corpus={tmp_path}",
+        f"--tokenizer={model_dir.parent / 'its_tokenizer'}",
+    )
+    assert code == 2 and "no checkpoint" in error
+
+
+def test_a_directory_without_corpus_is_an_error(model_dir, codet5p, tmp_path):
+    code, _, error = _eval(codet5p, model_dir, tmp_path)
+    assert code == 2 and "No code_functions" in error
+
+
+def test_counts_below_one_are_an_error(model_dir, codet5p, tmp_path):
+    code, _, error = _eval(codet5p, model_dir, tmp_path, "--pairs=0")
+    assert code == 2 and "must be 1 or more, got 0" in error
