@@ -1,6 +1,7 @@
 """codet5p corpus: builds a corpus from packages or from source code at hand, or shows one."""
 
 import argparse
+import logging
 import pathlib
 
 
@@ -45,6 +46,8 @@ def _build(arguments: argparse.Namespace) -> int:
     from codet5p_jax.corpus.recipes import load_recipe
     from codet5p_jax.corpus.sources import sources_of_path
 
+    # Beam says on import that a cloud library is absent; it is not needed.
+    logging.getLogger().addFilter(lambda record: "apitools" not in record.getMessage())
     if bool(arguments.recipe) == bool(arguments.source):
         raise ValueError(
             "Give either --recipe=NAME or --source=PATH, for example --recipe=quickstart."

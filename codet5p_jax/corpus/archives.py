@@ -6,11 +6,14 @@ reason, unread.
 """
 
 import dataclasses
+import functools
+import lzma
 import os
 import pathlib
 import posixpath
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 
 from codet5p_jax.corpus.languages import language_of
@@ -19,6 +22,7 @@ MAX_MEMBER_BYTES = 2 * 2**20  # a larger source file is data
 MAX_TOTAL_BYTES = 2 * 2**30
 MAX_RATIO = 200  # unpacked bytes for each packed one
 
+_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
 _TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _ZIP_ENDINGS = (".zip", ".whl", ".jar", ".egg")
 ARCHIVE_ENDINGS = _TAR_ENDINGS + _ZIP_ENDINGS
@@ -82,9 +86,16 @@ def _guarded(found: Iterator[Member], place: pathlib.Path) -> Iterator[Member]:
             total += member.size
             if total > limit:
                 raise ArchiveError(f"{place} unpacks to over {limit:,} bytes: refused as a bomb.")
-            yield member
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+            yield dataclasses.replace(member, read=functools.partial(_read_whole, member, place))
+    except _DAMAGE as error:
         raise ArchiveError(f"{place} cannot be read: {error}") from error
+
+
+def _read_whole(member: Member, place: pathlib.Path) -> bytes:
+    try:
+        return member.read()
+    except _DAMAGE as error:
+        raise ArchiveError(f"{place} cannot be read at {member.path}: {error}") from error
 
 
 def _of_tar(place: pathlib.Path) -> Iterator[Member]:

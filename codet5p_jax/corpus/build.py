@@ -37,9 +37,9 @@ CLIENTS: Mapping[str, Client] = {
     "npm": fetch_npm_packages,
     "pip": fetch_wheels,
 }
-_NO_NETWORK = (
-    "No package of the recipe could be fetched: this corpus was made of the Python standard "
-    "library and the packages installed on this machine."
+_SUPPLEMENT = (
+    "Only {fetched} of {asked} packages could be fetched: the Python standard library and the "
+    "packages installed on this machine were added."
 )
 _BY_FILE = "Fewer than three repositories: files were split one by one, by a hash of their paths."
 
@@ -56,7 +56,8 @@ def build_from_recipe(
     """Builds the corpus of `recipe` in `out_dir` and returns its manifest.
 
     A corpus of the same recipe that is there already is kept. Archives that an interrupted build
-    has fetched are used again. Without any package, installed packages take their place.
+    has fetched are used again. With less than half of the packages, or none for a whole split,
+    what is installed on this machine is added.
 
     Args:
         recipe: What to fetch.
@@ -75,17 +76,19 @@ def build_from_recipe(
         return ready
     partial = _partial(out_dir)
     fetched = fetch_packages(recipe.packages, partial / "fetched", clients=clients)
-    notes, licenses = [], recipe.licenses
+    missing = [result for result in fetched if result.reason]
     sources = [source_of_package(f, max_bytes=recipe.max_bytes) for f in fetched if not f.reason]
-    if not sources:
-        notes, licenses = [_NO_NETWORK], (*recipe.licenses, STANDARD_LIBRARY_LICENSE)
-        sources = installed_sources(max_bytes=recipe.max_bytes)
+    notes, licenses = _notes_on_missing(missing), recipe.licenses
+    if _is_too_little(sources, recipe):
+        note = _SUPPLEMENT.format(fetched=len(sources), asked=len(recipe.packages))
+        notes, licenses = [note, *notes], (*licenses, STANDARD_LIBRARY_LICENSE)
+        sources += installed_sources(max_bytes=recipe.max_bytes)
     return _build(
         sources,
         out_dir,
         name=recipe.name,
         digest=digest,
-        missing=[f for f in fetched if f.reason],
+        missing=missing,
         excluded=excluded,
         notes=notes,
         licenses=licenses,
@@ -176,6 +179,21 @@ def _build(
     write_manifest(partial, manifest)
     _publish(partial, pathlib.Path(out_dir))
     return manifest
+
+
+def _is_too_little(sources: Sequence[Source], recipe: Recipe) -> bool:
+    wanted = {package.split for package in recipe.packages}
+    return 2 * len(sources) < len(recipe.packages) or not wanted <= {s.split for s in sources}
+
+
+def _notes_on_missing(missing: Sequence[Fetched]) -> list[str]:
+    by_ecosystem: dict[str, list[Fetched]] = {}
+    for fetched in missing:
+        by_ecosystem.setdefault(fetched.package.ecosystem, []).append(fetched)
+    return [
+        f"{ecosystem}: {len(own)} packages are missing; {own[0].package.name}: {own[0].reason}."
+        for ecosystem, own in by_ecosystem.items()
+    ]
 
 
 def _run(sources: Sequence[Source], options: Any, pipeline_args: Sequence[str]) -> None:

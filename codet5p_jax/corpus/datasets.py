@@ -70,8 +70,7 @@ def write_shard(
     """Writes serialized examples to a file of records; its folder is made."""
     place = pathlib.Path(path)
     place.parent.mkdir(parents=True, exist_ok=True)
-    with place.open("wb") as stream:
-        write_records(stream, examples)
+    write_records(place, examples)
     digest = hashlib.sha256(b"".join(hashlib.sha256(example).digest() for example in examples))
     return ShardInfo(
         dataset=dataset,

@@ -8,12 +8,16 @@ import concurrent.futures
 import dataclasses
 import os
 import pathlib
+import re
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 from codet5p_jax.corpus.recipes import Package
 from codet5p_jax.progress import progress
+
+_NETWORK = re.compile(r"resolv|EAI_AGAIN|ECONN|ETIMEDOUT|unreachable|timed out", re.IGNORECASE)
+_ADDRESS = re.compile(r"\w+://\S+|\[IP: [^]]*\]")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -128,10 +132,12 @@ def run_client(
 
 
 def last_error(errors: str) -> str:
-    """Returns the line of a client's messages that says most: the last one that says error."""
+    """Returns the line of a client's messages that says most, without addresses."""
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    network = [line for line in lines if _NETWORK.search(line)]
     telling = [line for line in lines if "err" in line.lower() or line.startswith("E:")]
-    return (telling or lines or ["no message"])[-1][:200]
+    line = (network or telling or lines or ["no message"])[-1]
+    return " ".join(_ADDRESS.sub("", line).split())[:160]
 
 
 def fetch_one_by_one(

@@ -174,16 +174,16 @@ def _languages(counts: Counts) -> dict[str, dict[str, dict[str, int]]]:
 
 
 def _source(source: SourceStatus, counts: Counts) -> dict[str, Any]:
-    files = counts.get(("source files", source.name), 0)
-    empty = source.status == "used" and not files
-    licenses = _by_name(counts, f"source licence {source.name}")
+    read = source.status == "used"
+    files = counts.get(("source files", source.name), 0) if read else 0
+    licenses = _by_name(counts, f"source licence {source.name}") if read else {}
+    empty = {"status": "empty", "reason": "no file passed"} if read and not files else {}
     return {
         **dataclasses.asdict(source),
-        "status": "empty" if empty else source.status,
-        "reason": "no file passed" if empty else source.reason,
+        **empty,
         "license": ", ".join(sorted(licenses, key=lambda name: -licenses[name])),
         "files": files,
-        "bytes": counts.get(("source bytes", source.name), 0),
+        "bytes": counts.get(("source bytes", source.name), 0) if read else 0,
     }
 
 

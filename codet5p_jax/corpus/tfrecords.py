@@ -9,7 +9,6 @@ import os
 import pathlib
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from typing import BinaryIO
 
 import google_crc32c
 
@@ -44,12 +43,13 @@ def decode_example(example: bytes) -> dict[str, str]:
     return fields
 
 
-def write_records(stream: BinaryIO, records: Iterable[bytes]) -> None:
-    """Writes `records` to `stream`, framed as TFRecords."""
-    for record in records:
-        length = _LENGTH.pack(len(record))
-        stream.write(length + _checksum(length))
-        stream.write(record + _checksum(record))
+def write_records(path: str | os.PathLike[str], records: Iterable[bytes]) -> None:
+    """Writes `records` to a new file, framed as TFRecords."""
+    with pathlib.Path(path).open("wb") as stream:
+        for record in records:
+            length = _LENGTH.pack(len(record))
+            stream.write(length + _checksum(length))
+            stream.write(record + _checksum(record))
 
 
 def read_records(path: str | os.PathLike[str]) -> Iterator[bytes]:

@@ -1,0 +1,85 @@
+"""Small archives of every kind, and a corpus built from them."""
+
+import io
+import tarfile
+import zipfile
+
+import pytest
+
+MIT = (
+    "Permission is hereby granted, free of charge, to any person. "
+    "The above copyright notice and this permission notice shall be included.\n"
+)
+
+
+def python_module(name, functions=3):
+    """A module of `functions` documented functions, all different from those of other names."""
+    return "\n\n".join(
+        f"def {name}_{i}(value):\n"
+        f'    """Computes number {i} of the series {name}."""\n'
+        f"    total = value + {i}\n"
+        f"    for step in range({i} + 10):\n"
+        f"        total += step * len('{name}')\n"
+        f"    return total\n"
+        for i in range(functions)
+    )
+
+
+def java_class(name):
+    return f"""package a;
+
+public class {name} {{
+    /**
+     * Returns the size of the {name} in bytes.
+     * @return the size
+     */
+    public int sizeOf{name}() {{
+        int size = 4;
+        return size * 2;
+    }}
+}}
+"""
+
+
+def write_tar(path, files, mode="w:gz"):
+    with tarfile.open(path, mode) as archive:
+        for name, text in files.items():
+            content = text if isinstance(text, bytes) else text.encode()
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def write_zip(path, files):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return path
+
+
+def write_wheel(directory, name, files, license="MIT", version="1.0"):
+    metadata = f"Metadata-Version: 2.4\nName: {name}\nVersion: {version}\n"
+    metadata += f"License-Expression: {license}\n"
+    info = f"{name}-{version}.dist-info"
+    directory.mkdir(parents=True, exist_ok=True)
+    return write_zip(
+        directory / f"{name}-{version}-py3-none-any.whl",
+        {
+            **{f"{name}/{path}": text for path, text in files.items()},
+            f"{info}/METADATA": metadata,
+            f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+            f"{info}/RECORD": "",
+        },
+    )
+
+
+@pytest.fixture(scope="session")
+def repositories(tmp_path_factory):
+    """Four repositories side by side, of three languages."""
+    root = tmp_path_factory.mktemp("repositories")
+    for number, name in enumerate(("alpha", "beta", "gamma", "delta")):
+        files = {f"{name}/{module}.py": python_module(f"{name}_{module}") for module in "abc"}
+        files |= {f"{name}/{name.title()}.java": java_class(name.title()), f"{name}/LICENSE": MIT}
+        write_tar(root / f"{name}-1.{number}.tar.gz", files)
+    return root

@@ -1,0 +1,64 @@
+"""Tests of codet5p_jax.corpus.recipes."""
+
+import json
+
+import pytest
+
+from codet5p_jax.corpus.languages import LANGUAGES
+from codet5p_jax.corpus.recipes import Package, load_recipe, parse_recipe, recipe_names
+
+SMALL = {
+    "name": "small",
+    "description": "for tests",
+    "max_bytes": 10,
+    "packages": [{"name": "a", "ecosystem": "pip", "languages": ["c"], "split": "test"}],
+}
+
+
+def test_a_recipe_is_read_from_json(tmp_path):
+    (tmp_path / "small.json").write_text(json.dumps(SMALL))
+    recipe = load_recipe(str(tmp_path / "small.json"))
+    assert recipe == parse_recipe(recipe.to_dict())
+    assert recipe.packages == (Package(name="a", ecosystem="pip", languages=("c",), split="test"),)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_is_valid_and_says_why_for_each_package(name):
+    packages = load_recipe(name).packages
+    assert all(package.why for package in packages)
+    assert len({(p.ecosystem, p.name) for p in packages}) == len(packages)
+
+
+def test_quickstart_holds_out_packages_of_every_language_without_npm():
+    packages = [p for p in load_recipe("quickstart").packages if p.ecosystem != "npm"]
+    for split in ("train", "validation", "test"):
+        own = [p for p in packages if p.split == split]
+        named = {language for p in own for language in p.languages}
+        named |= {"python"} if any(p.ecosystem == "pip" for p in own) else set()
+        assert named == set(LANGUAGES), split
+
+
+def test_an_unknown_recipe_names_the_nearest():
+    with pytest.raises(ValueError, match="Did you mean 'quickstart'"):
+        load_recipe("quikstart")
+    with pytest.raises(ValueError, match=r"Known recipes: .*quickstart"):
+        load_recipe("x")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ecosystem": "cargo"}, "'a' has ecosystem 'cargo'; expected one of apt, npm, pip"),
+        ({"split": "dev"}, "split 'dev'; expected one of train"),
+        ({"languages": ["rust"]}, "language 'rust'; expected one of c,"),
+        ({"nmae": "b"}, r"unknown fields \['nmae'\]"),
+    ],
+)
+def test_a_mistake_in_a_package_is_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        parse_recipe({**SMALL, "packages": [{**SMALL["packages"][0], **change}]})
+
+
+def test_a_missing_field_of_a_recipe_is_named():
+    with pytest.raises(ValueError, match=r"lacks \['max_bytes'\]"):
+        parse_recipe({k: v for k, v in SMALL.items() if k != "max_bytes"})
