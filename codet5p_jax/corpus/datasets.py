@@ -20,6 +20,7 @@ from codet5p_jax.corpus.tfrecords import (
 )
 
 VERSION = "1.0.0"
+_TO_BUILD = "Build one with `codet5p corpus build --recipe=quickstart --out=DIR`."
 FEATURES: Mapping[str, tuple[str, ...]] = {
     "code_files": FILE_FEATURES,
     "code_functions": FUNCTION_FEATURES,
@@ -145,10 +146,7 @@ def read_dataset(
     folder = pathlib.Path(corpus_dir, dataset, VERSION)
     paths = sorted(folder.glob(f"{dataset}-{split}.tfrecord-*"))
     if not paths:
-        raise FileNotFoundError(
-            f"No split {split!r} of {dataset} in {corpus_dir}; build the corpus with "
-            "`codet5p corpus build --recipe=quickstart --out=DIR`."
-        )
+        raise FileNotFoundError(f"No split {split!r} of {dataset} in {corpus_dir}. {_TO_BUILD}")
     for path in paths:
         yield from map(decode_example, read_records(path))
 
@@ -160,7 +158,10 @@ def verify(corpus_dir: str | os.PathLike[str]) -> int:
         FileNotFoundError: There is no corpus, or one of its files is missing.
         DamagedRecordsError: A file is cut short or altered; the message names it.
     """
-    manifest = json.loads(pathlib.Path(corpus_dir, "manifest.json").read_text(encoding="utf-8"))
+    path = pathlib.Path(corpus_dir, "manifest.json")
+    if not path.is_file():
+        raise FileNotFoundError(f"No corpus in {corpus_dir}: {path.name} is missing. {_TO_BUILD}")
+    manifest = json.loads(path.read_text(encoding="utf-8"))
     total = 0
     for entry in manifest["files"]:
         path = pathlib.Path(corpus_dir, entry["path"])

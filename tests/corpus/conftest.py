@@ -1,10 +1,14 @@
 """Small archives of every kind, and a corpus built from them."""
 
 import io
+import shutil
 import tarfile
 import zipfile
 
 import pytest
+
+from codet5p_jax.corpus.build import build_from_sources
+from codet5p_jax.corpus.sources import sources_of_path
 
 MIT = (
     "Permission is hereby granted, free of charge, to any person. "
@@ -83,3 +87,43 @@ def repositories(tmp_path_factory):
         files |= {f"{name}/{name.title()}.java": java_class(name.title()), f"{name}/LICENSE": MIT}
         write_tar(root / f"{name}-1.{number}.tar.gz", files)
     return root
+
+
+@pytest.fixture(name="write_wheel")
+def _write_wheel():
+    return write_wheel
+
+
+@pytest.fixture
+def fake_programs(tmp_path, monkeypatch):
+    """Puts scripts on the path, where else only the shell's own tools are."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for tool in ("cat", "touch", "sh"):
+        (folder / tool).symlink_to(str(shutil.which(tool)))
+    monkeypatch.setenv("PATH", str(folder))
+
+    def write(**scripts):
+        for name, text in scripts.items():
+            (folder / name).write_text(text)
+            (folder / name).chmod(0o755)
+
+    return write
+
+
+@pytest.fixture(name="write_tar")
+def _write_tar():
+    return write_tar
+
+
+@pytest.fixture
+def mit_license():
+    return MIT
+
+
+@pytest.fixture(scope="session")
+def corpus(repositories, tmp_path_factory):
+    """A corpus of the four repositories."""
+    out = tmp_path_factory.mktemp("corpus") / "small"
+    build_from_sources(sources_of_path(repositories), out, num_shards=2)
+    return out

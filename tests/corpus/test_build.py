@@ -1,0 +1,131 @@
+"""Tests of codet5p_jax.corpus.build, from sources at hand and from packages of a stand-in."""
+
+import json
+
+import pytest
+
+from codet5p_jax.corpus import build
+from codet5p_jax.corpus.build import build_from_recipe, build_from_sources
+from codet5p_jax.corpus.datasets import read_dataset, verify
+from codet5p_jax.corpus.fetch import Fetched
+from codet5p_jax.corpus.installed import installed_sources
+from codet5p_jax.corpus.recipes import Package, Recipe
+from codet5p_jax.corpus.sources import sources_of_path
+
+
+def _recipe(names, **kwargs):
+    splits = ("train", "validation", "test", "train")
+    packages = tuple(
+        Package(name=name, ecosystem="pip", why="test", split=split)
+        for name, split in zip(names, splits, strict=False)
+    )
+    fields = dict(name="small", description="", packages=packages, max_bytes=10**6)
+    return Recipe(**{**fields, **kwargs})
+
+
+def _client_of(repositories):
+    def fetch(packages, directory, deadline, on_done):
+        found = {path.name.split("-")[0]: str(path) for path in repositories.iterdir()}
+        return [
+            Fetched(package=p, version="1", archives=(found[p.name],))
+            if p.name in found
+            else Fetched(package=p, reason="no network")
+            for p in packages
+        ]
+
+    return {"pip": fetch}
+
+
+NAMES = ("alpha", "beta", "gamma", "delta")
+
+
+def test_a_recipe_becomes_a_corpus_with_a_manifest(repositories, tmp_path):
+    manifest = build_from_recipe(
+        _recipe(NAMES), tmp_path / "c", clients=_client_of(repositories), num_shards=2
+    )
+    assert json.loads((tmp_path / "c/manifest.json").read_text()) == manifest
+    assert manifest["splits"]["test"]["pairs"] == 10  # 3 modules of 3 functions, and a class
+    assert {r["repository"] for r in read_dataset(tmp_path / "c", "code_files", split="test")} == {
+        "gamma"
+    }
+    assert set(manifest["languages"]) == {"java", "python"}
+    assert verify(tmp_path / "c") == 4 * (3 + 10)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c"]
+
+
+def test_a_corpus_that_is_there_is_kept(repositories, tmp_path):
+    clients = _client_of(repositories)
+    first = build_from_recipe(_recipe(NAMES), tmp_path / "c", clients=clients)
+    assert build_from_recipe(_recipe(NAMES), tmp_path / "c", clients={}) == first
+
+
+def test_another_corpus_is_never_overwritten(repositories, corpus, tmp_path):
+    with pytest.raises(FileExistsError, match="holds another corpus"):
+        build_from_recipe(_recipe(NAMES), corpus, clients=_client_of(repositories))
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(FileExistsError, match="something that is no corpus"):
+        build_from_recipe(_recipe(NAMES), tmp_path, clients=_client_of(repositories))
+
+
+def test_a_build_that_was_killed_leaves_no_corpus_and_is_done_again(
+    repositories, tmp_path, monkeypatch
+):
+    sources = sources_of_path(repositories)
+    expected = build_from_sources(sources, tmp_path / "whole", num_shards=2)
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "write_manifest", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build_from_sources(sources, tmp_path / "c", num_shards=2)
+    assert not (tmp_path / "c").exists()
+    again = build_from_sources(sources, tmp_path / "c", num_shards=2)
+    assert again["fingerprint"] == expected["fingerprint"]
+    assert not (tmp_path / "c.partial").exists()
+
+
+def test_packages_that_are_missing_are_told(repositories, tmp_path):
+    manifest = build_from_recipe(
+        _recipe(("alpha", "beta", "gamma", "nowhere")),
+        tmp_path / "c",
+        clients=_client_of(repositories),
+    )
+    missing = [s for s in manifest["sources"] if s["status"] == "missing"]
+    assert [(s["name"], s["reason"]) for s in missing] == [("nowhere", "no network")]
+    assert manifest["notes"] == ["pip: 1 packages are missing; nowhere: no network."]
+
+
+def test_without_network_what_is_installed_becomes_the_corpus(repositories, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        build,
+        "installed_sources",
+        lambda max_bytes: installed_sources(max_bytes=60_000, max_total=1_500_000),
+    )
+    recipe = _recipe(("a", "b", "c"))
+    manifest = build_from_recipe(recipe, tmp_path / "c", clients=_client_of(repositories))
+    assert manifest["notes"][0].startswith("Only 0 of 3 packages could be fetched")
+    assert all(counts["pairs"] > 0 for counts in manifest["splits"].values())
+    assert "PSF-2.0" in manifest["licenses"]
+
+
+def test_repositories_of_evaluation_sets_are_dropped_and_told(repositories, tmp_path):
+    manifest = build_from_sources(
+        sources_of_path(repositories), tmp_path / "c", excluded=["x/beta-1.1.tar.gz"]
+    )
+    dropped = [s for s in manifest["sources"] if s["status"] == "dropped"]
+    assert [s["name"] for s in dropped] == ["beta-1.1.tar.gz"]
+    records = read_dataset(tmp_path / "c", "code_files", split="train")
+    assert "beta-1.1.tar.gz" not in {r["repository"] for r in records}
+
+
+def test_a_single_repository_is_split_by_file_and_says_so(repositories, tmp_path):
+    sources = sources_of_path(repositories / "alpha-1.0.tar.gz")
+    manifest = build_from_sources(sources, tmp_path / "c")
+    assert any("split one by one" in note for note in manifest["notes"])
+
+
+def test_no_sources_are_an_error(tmp_path):
+    with pytest.raises(ValueError, match="--recipe or --source"):
+        build_from_sources([], tmp_path / "c")

@@ -1,0 +1,88 @@
+"""Tests of codet5p_jax.corpus.extraction."""
+
+from codet5p_jax.corpus.extraction import extract_file, extract_source
+from codet5p_jax.corpus.filters import Filters, FunctionLines, TokenCount
+from codet5p_jax.corpus.records import SourceFile
+from codet5p_jax.corpus.sources import Source
+from codet5p_jax.corpus.tfrecords import decode_example
+
+CODE = '''
+def area(radius):
+    """Returns the area of a circle."""
+    return 3 * radius * radius
+
+
+def noted(value):
+    """Too short."""
+    total = value
+    return total
+
+
+def short(): pass
+'''
+FILTERS = Filters(
+    whole_files=(TokenCount(minimum=1, maximum=20),),
+    functions=(FunctionLines(minimum=2),),
+)
+
+
+def _file(code=CODE):
+    return SourceFile(
+        content=code.encode(), repository="r", path="p.py", license="MIT", language="python"
+    )
+
+
+def test_functions_are_kept_and_what_is_left_out_is_counted():
+    extracted = extract_file(_file(), split="train", filters=FILTERS)
+    records = {r["name"]: r for r in (decode_example(e.example) for e in extracted.functions)}
+    assert set(records) == {"area", "noted"}
+    assert records["area"]["docstring"] == "Returns the area of a circle."
+    assert records["noted"]["docstring"] == ""
+    assert dict(extracted.counts) == {
+        ("source files", "r"): 1,
+        ("source bytes", "r"): len(CODE),
+        ("source licence r", "MIT"): 1,
+        ("rejections", "file: over 20 tokens"): 1,
+        ("rejections", "documentation: under 3 words"): 1,
+        ("rejections", "function: under 2 lines"): 1,
+    }
+
+
+def test_a_file_that_is_too_long_for_a_record_gives_its_functions_all_the_same():
+    extracted = extract_file(_file(), split="train", filters=FILTERS)
+    assert not extracted.files and len(extracted.functions) == 2
+
+
+def test_a_whole_file_is_a_record():
+    (entry,) = extract_file(_file("x = 1\n"), split="test", filters=FILTERS).files
+    assert decode_example(entry.example) == {
+        "code": "x = 1\n",
+        "language": "python",
+        "license": "MIT",
+        "repository": "r",
+        "path": "p.py",
+    }
+    assert entry.split == "test"
+
+
+def test_without_a_split_a_file_goes_by_the_hash_of_its_path():
+    splits = {
+        extract_file(
+            SourceFile(
+                content=b"x = 1\n", repository="r", path=f"{i}", license="MIT", language="python"
+            ),
+            split=None,
+            filters=FILTERS,
+        )
+        .files[0]
+        .split
+        for i in range(99)
+    }
+    assert splits == {"train", "validation", "test"}
+
+
+def test_rejected_files_of_a_source_are_counted(tmp_path):
+    (tmp_path / "a.py").write_bytes(b"x = 1\0")
+    source = Source(name="r", ecosystem="directory", places=(str(tmp_path),), license="MIT")
+    (extracted,) = extract_source(source, filters=FILTERS, licenses=["MIT"])
+    assert dict(extracted.counts) == {("rejections", "file: binary"): 1}

@@ -1,0 +1,129 @@
+"""Tests of codet5p_jax.corpus.sources."""
+
+import pytest
+
+from codet5p_jax.corpus.fetch import Fetched
+from codet5p_jax.corpus.filters import Filters
+from codet5p_jax.corpus.recipes import Package
+from codet5p_jax.corpus.records import SourceFile
+from codet5p_jax.corpus.sources import (
+    Source,
+    read_source,
+    source_of_package,
+    sources_of_path,
+    with_unique_names,
+)
+
+CODE = "def area(radius):\n    return 3 * radius * radius\n"
+
+
+def _read(source, **kwargs):
+    results = list(read_source(source, filters=Filters(), **kwargs))
+    files = {r.path: r for r in results if isinstance(r, SourceFile)}
+    rejections = {r.path: r.reason for r in results if not isinstance(r, SourceFile)}
+    return files, rejections
+
+
+def _source(*places, **kwargs):
+    fields = {"name": "r", "ecosystem": "archive", "places": tuple(map(str, places))}
+    return Source(**{**fields, **kwargs})
+
+
+def test_a_wheel_is_read_with_the_licence_of_its_metadata(tmp_path, write_wheel):
+    files, rejections = _read(
+        _source(write_wheel(tmp_path, "a", {"x.py": CODE, "y.rs": "fn", "test_z.py": CODE}))
+    )
+    file = files["a/x.py"]
+    assert (file.license, file.language, file.repository) == ("MIT", "python", "r")
+    assert file.content == CODE.encode()
+    assert rejections == {"a/test_z.py": "file: of tests"}
+
+
+def test_an_npm_archive_is_read_with_the_licence_of_its_package_json(tmp_path, write_tar):
+    files = {
+        "package/index.js": "function f(value) {\n}\n",
+        "package/package.json": '{"license":"ISC"}',
+    }
+    kept, _ = _read(_source(write_tar(tmp_path / "a-1.0.tgz", files)))
+    assert kept["index.js"].license == "ISC"
+
+
+def test_debian_copyright_gives_each_file_its_licence(tmp_path, write_tar):
+    upstream = write_tar(tmp_path / "a_1.orig.tar.gz", {"a/x.py": CODE, "a/gpl/y.py": CODE + "#\n"})
+    copyright = "Files: *\nLicense: Expat\n\nFiles: gpl/*\nLicense: GPL-2+\n"
+    debian = write_tar(tmp_path / "a_1-1.debian.tar.gz", {"debian/copyright": copyright})
+    files, rejections = _read(_source(upstream, debian))
+    assert files["x.py"].license == "MIT"
+    assert rejections == {"gpl/y.py": "licence: GPL-2.0-or-later"}
+
+
+def test_a_license_file_speaks_for_its_repository(tmp_path, write_tar, mit_license):
+    files = {"a/x.py": CODE, "a/LICENSE": mit_license}
+    kept, _ = _read(_source(write_tar(tmp_path / "a.tar.gz", files)))
+    assert kept["x.py"].license == "MIT"
+
+
+def test_a_source_that_states_no_licence_needs_a_hint(tmp_path):
+    (tmp_path / "x.py").write_text(CODE)
+    assert _read(_source(tmp_path))[1] == {"x.py": "licence: NOASSERTION"}
+    assert _read(_source(tmp_path, license="MIT"))[0]["x.py"].license == "MIT"
+    assert not _read(_source(tmp_path, license="MIT"), allowed_licenses=["ISC"])[0]
+
+
+def test_a_hint_does_not_overrule_what_the_source_states(tmp_path, write_wheel):
+    wheel = write_wheel(tmp_path, "a", {"x.py": CODE}, license="GPL-3.0-only")
+    assert _read(_source(wheel, license="MIT"))[1] == {"a/x.py": "licence: GPL-2.0-or-later"}
+
+
+def test_only_the_languages_asked_for_are_read(tmp_path):
+    (tmp_path / "x.py").write_text(CODE)
+    (tmp_path / "y.c").write_text("int f(void) { return 1; }\n")
+    assert list(_read(_source(tmp_path, license="MIT", languages=("c",)))[0]) == ["y.c"]
+
+
+def test_no_more_than_its_share_is_taken_of_a_source(tmp_path):
+    for name in "abc":
+        (tmp_path / f"{name}.py").write_text(CODE)
+    files, rejections = _read(_source(tmp_path, license="MIT", max_bytes=2 * len(CODE)))
+    assert list(files) == ["a.py", "b.py"]
+    assert rejections == {"c.py": "file: beyond the share of its source"}
+
+
+def test_a_damaged_archive_is_a_rejection(tmp_path):
+    (tmp_path / "a.tar.gz").write_bytes(b"no archive")
+    files, rejections = _read(_source(tmp_path / "a.tar.gz"))
+    assert not files and list(rejections.values()) == ["archive: ReadError"]
+
+
+def test_a_directory_holds_a_repository_in_each_folder_and_archive(tmp_path, write_tar):
+    for name in ("one", "two", ".hidden"):
+        (tmp_path / name).mkdir()
+    write_tar(tmp_path / "three.tar.gz", {})
+    found = sources_of_path(tmp_path, license="MIT")
+    assert [s.name for s in found] == ["one", "three.tar.gz", "two"]
+    assert {s.license for s in found} == {"MIT"}
+
+
+@pytest.mark.parametrize("mark", [".git/config", "setup.py"])
+def test_a_checkout_or_a_folder_of_code_is_one_repository(tmp_path, mark):
+    for name in (mark, "one/a.py", "two/b.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [s.places for s in sources_of_path(tmp_path)] == [(str(tmp_path),)]
+
+
+def test_a_source_that_does_not_exist_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
+        sources_of_path(tmp_path / "nowhere")
+
+
+def test_a_package_brings_its_own_share_or_takes_that_of_the_recipe():
+    for own, expected in ((None, 10), (5, 5)):
+        package = Package(name="a", ecosystem="pip", max_bytes=own, split="test")
+        source = source_of_package(Fetched(package=package, archives=("x",)), max_bytes=10)
+        assert (source.max_bytes, source.split, source.places) == (expected, "test", ("x",))
+
+
+def test_sources_of_one_name_are_told_apart():
+    names = [s.name for s in with_unique_names([_source(name=n) for n in ("a", "a", "b", "a")])]
+    assert names == ["a", "a-2", "b", "a-3"]
