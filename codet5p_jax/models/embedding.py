@@ -27,7 +27,7 @@ class TokenEmbedder(nn.Module):
     ) -> Float[Array, "batch length embed"]:
         """Returns the rows of `tokens`, float32; ids beyond the table take its last row."""
         x = jnp.take(self.embedding, jnp.asarray(tokens), axis=0, mode="clip")
-        return nn.with_logical_constraint(x, ("batch", "length", "embed"))
+        return nn.with_logical_constraint(x, ("batch", "length", "activation_embed"))
 
     def attend(
         self, hidden: Float[Array, "batch length embed"]

@@ -13,7 +13,8 @@ from jaxtyping import Array, Float, Int
 
 MASKED = -1e9  # exp(score + MASKED) is 0, and a row of nothing but MASKED still has no NaN
 
-Segments = Int[Array | np.ndarray, "batch length"]
+AnyArray = Array | np.ndarray
+Segments = Int[AnyArray, "batch length"]
 
 
 class AttentionMask(struct.PyTreeNode):
@@ -27,8 +28,8 @@ class AttentionMask(struct.PyTreeNode):
         causal: Whether a query sees only keys at its own position and before.
     """
 
-    key_segments: Segments | None = None
-    query_segments: Segments | None = None
+    key_segments: AnyArray | None = None
+    query_segments: AnyArray | None = None
     query_offset: jax.Array | int = 0
     causal: bool = struct.field(pytree_node=False, default=False)
 
@@ -70,9 +71,9 @@ def decoder_mask(segments: Segments | None = None) -> AttentionMask:
 
 
 def cross_mask(
-    encoder_tokens: Segments,
-    encoder_segments: Segments | None = None,
-    decoder_segments: Segments | None = None,
+    encoder_tokens: Int[AnyArray, "batch inputs"],
+    encoder_segments: Int[AnyArray, "batch inputs"] | None = None,
+    decoder_segments: Int[AnyArray, "batch targets"] | None = None,
 ) -> AttentionMask:
     """Returns the mask from decoder to encoder: within segments where both sides have them."""
     if encoder_segments is None or decoder_segments is None:

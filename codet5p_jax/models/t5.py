@@ -15,7 +15,7 @@ from codet5p_jax.models.layers import FeedForward, RMSNorm
 from codet5p_jax.models.masks import AttentionMask
 from codet5p_jax.models.positions import RelativePositionBias
 
-RESIDUAL_AXES = ("batch", "length", "embed")
+RESIDUAL_AXES = ("batch", "length", "activation_embed")
 
 
 class LayerContext(struct.PyTreeNode):

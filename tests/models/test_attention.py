@@ -1,0 +1,141 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from codet5p_jax.models.attention import Attention, dot_product_attention
+from codet5p_jax.models.masks import AttentionMask, decoder_mask, encoder_mask
+from codet5p_jax.models.positions import RelativePositionBias
+
+
+@pytest.fixture
+def qkv(rng):
+    return tuple(jax.random.normal(key, [2, 5, 3, 4]) for key in jax.random.split(rng, 3))
+
+
+def _numpy_attention(query, key, value, bias):
+    scores = np.einsum("bqhd,bkhd->bhqk", query, key) + bias
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    return np.einsum("bhqk,bkhd->bqhd", weights, value)
+
+
+def test_attention_matches_numpy(qkv, rng):
+    bias = jax.random.normal(rng, [1, 3, 5, 5])
+    tokens = jnp.array([[4, 4, 4, 4, 4], [4, 4, 4, 0, 0]])
+    ours = dot_product_attention(*qkv, mask=encoder_mask(tokens), bias=bias)
+    hidden = np.where(np.asarray(tokens) == 0, -np.inf, 0)[:, None, None]
+    expected = _numpy_attention(*(np.asarray(x) for x in qkv), np.asarray(bias) + hidden)
+    np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_gradient_of_a_shared_bias_sums_over_the_batch(qkv, rng):
+    bias = jax.random.normal(rng, [1, 3, 5, 5])
+
+    def loss(bias):
+        return jnp.sum(dot_product_attention(*qkv, mask=decoder_mask(), bias=bias) ** 2)
+
+    def loss_of_row(bias, row):
+        alone = tuple(x[row : row + 1] for x in qkv)
+        return jnp.sum(dot_product_attention(*alone, mask=decoder_mask(), bias=bias) ** 2)
+
+    expected = sum(jax.grad(loss_of_row)(bias, row) for row in range(2))
+    np.testing.assert_allclose(jax.grad(loss)(bias), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_row_of_nothing_but_padding_has_no_nan(qkv):
+    mask = encoder_mask(jnp.zeros([2, 5], jnp.int32))
+    assert np.isfinite(dot_product_attention(*qkv, mask=mask)).all()
+
+
+def test_scores_of_bfloat16_inputs_are_float32(qkv):
+    jaxpr = jax.make_jaxpr(lambda *x: dot_product_attention(*x, mask=AttentionMask()))(
+        *(x.astype(jnp.bfloat16) for x in qkv)
+    )
+    scores = next(e for e in jaxpr.jaxpr.eqns if e.primitive.name == "dot_general")
+    assert scores.outvars[0].aval.dtype == jnp.float32
+
+
+def _module(**changes):
+    sizes = {"num_heads": 3, "head_dim": 8, "embed_dim": 16, "dropout_rate": 0.0}
+    return Attention(**sizes | changes)
+
+
+def _attend(module, x, source, *, mask, bias, train=False):
+    return module(x, module.keys_and_values(source), mask=mask, bias=bias, train=train)
+
+
+def _layer(oracle, stack, name, index=0):
+    tree = oracle.params[stack]["layers"][name]
+    return {"params": jax.tree.map(lambda leaf: leaf[index], tree)}
+
+
+def test_self_attention_equals_transformers(oracle, rng):
+    import torch
+
+    x = jax.random.normal(rng, [2, 6, 16])
+    attention = oracle.torch_model.encoder.block[0].layer[0].SelfAttention
+    theirs = attention(torch.tensor(np.asarray(x)))[0].detach()
+    bias = RelativePositionBias(3, True, num_buckets=8, max_distance=12).apply(
+        {"params": oracle.params["encoder"]["relative_position_bias"]}, 6, 6
+    )
+    ours = _module().apply(
+        _layer(oracle, "encoder", "attention"),
+        x,
+        x,
+        mask=AttentionMask(),
+        bias=bias,
+        method=_attend,
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_cross_attention_equals_transformers(oracle, rng):
+    import torch
+
+    x, source = jax.random.normal(rng, [2, 4, 16]), jax.random.normal(rng, [2, 7, 16])
+    attention = oracle.torch_model.decoder.block[0].layer[1].EncDecAttention
+    theirs = attention(
+        torch.tensor(np.asarray(x)), key_value_states=torch.tensor(np.asarray(source))
+    )[0].detach()
+    ours = _module().apply(
+        _layer(oracle, "decoder", "cross_attention"),
+        x,
+        source,
+        mask=AttentionMask(),
+        bias=None,
+        method=_attend,
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_dropout_of_probabilities_drops_whole_keys(oracle, rng):
+    """With values that count the keys, a dropped key is missing from every query alike."""
+    variables = _layer(oracle, "encoder", "attention")
+    source = jax.random.normal(rng, [1, 7, 16])
+    x = jnp.zeros([1, 4, 16])  # all queries weigh all keys the same
+
+    def attended(train):
+        return _module(dropout_rate=0.5).apply(
+            variables,
+            x,
+            source,
+            mask=AttentionMask(),
+            bias=None,
+            train=train,
+            method=_attend,
+            rngs={"dropout": rng},
+        )
+
+    np.testing.assert_allclose(attended(True)[:, 0], attended(True)[:, 3], rtol=1e-6)
+    assert not np.allclose(attended(True), attended(False))
+
+
+def test_any_function_can_attend(rng):
+    def first_key(query, key, value, *, mask, bias):
+        return jnp.broadcast_to(value[:, :1], query.shape)
+
+    x = jax.random.normal(rng, [1, 4, 16])
+    module = _module(attention=first_key)
+    out, _ = module.init_with_output(rng, x, x, mask=AttentionMask(), bias=None, method=_attend)
+    np.testing.assert_array_equal(out[:, 0], out[:, 3])

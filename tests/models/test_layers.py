@@ -1,0 +1,86 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from codet5p_jax.models.layers import FeedForward, Linear, RMSNorm, gelu_new
+
+CLOSE = {"rtol": 1e-5, "atol": 1e-5}  # one layer in float32
+
+
+@pytest.fixture
+def x(rng):
+    return jax.random.normal(rng, [2, 3, 16])
+
+
+def _torch(x):
+    import torch
+
+    return torch.tensor(np.asarray(x))
+
+
+def _layer(tree, index=0):
+    return {"params": jax.tree.map(lambda leaf: leaf[index], tree)}
+
+
+def test_norm_equals_transformers(oracle, x):
+    theirs = oracle.torch_model.encoder.block[1].layer[0].layer_norm(_torch(x)).detach()
+    ours = RMSNorm().apply(_layer(oracle.params["encoder"]["layers"]["attention_norm"], 1), x)
+    np.testing.assert_allclose(ours, theirs, **CLOSE)
+
+
+def test_feed_forward_equals_transformers(oracle, x):
+    theirs = oracle.torch_model.encoder.block[1].layer[1].DenseReluDense(_torch(x)).detach()
+    params = _layer(oracle.params["encoder"]["layers"]["mlp"], 1)
+    ours = FeedForward(mlp_dim=20).apply(params, x, train=False)
+    np.testing.assert_allclose(ours, theirs, **CLOSE)
+
+
+def test_gated_feed_forward_equals_transformers(gated_oracle, x):
+    theirs = gated_oracle.torch_model.decoder.block[0].layer[2].DenseReluDense(_torch(x)).detach()
+    params = _layer(gated_oracle.params["decoder"]["layers"]["mlp"])
+    module = FeedForward(mlp_dim=20, activation=gelu_new, gated=True)
+    np.testing.assert_allclose(module.apply(params, x, train=False), theirs, **CLOSE)
+
+
+def test_feed_forward_matches_numpy(rng, x):
+    module = FeedForward(mlp_dim=20)
+    variables = nn.unbox(module.init(rng, x, train=False))
+    wi, wo = (np.asarray(variables["params"][name]["kernel"]) for name in ("wi", "wo"))
+    expected = np.maximum(np.asarray(x) @ wi, 0) @ wo
+    np.testing.assert_allclose(module.apply(variables, x, train=False), expected, **CLOSE)
+
+
+def test_norm_of_a_constant_is_its_sign():
+    x = jnp.broadcast_to(jnp.array([3.0, -3.0])[:, None], [2, 4])
+    variables = {"params": {"scale": jnp.ones(4)}}
+    np.testing.assert_allclose(RMSNorm().apply(variables, x), np.sign(x), rtol=1e-6)
+
+
+def test_kernels_carry_logical_axes(rng, x):
+    variables = FeedForward(mlp_dim=20, gated=True).init(rng, x, train=False)
+    spec = nn.get_partition_spec(variables)["params"]
+    assert spec["wi_0"]["kernel"] == jax.sharding.PartitionSpec("embed", "mlp")
+    assert spec["wo"]["kernel"] == jax.sharding.PartitionSpec("mlp", "embed")
+
+
+def test_computation_in_bfloat16_keeps_float32_parameters(rng, x):
+    module = Linear(5, ("embed", "mlp"), stddev=0.1, dtype=jnp.bfloat16)
+    variables = nn.unbox(module.init(rng, x))
+    assert variables["params"]["kernel"].dtype == jnp.float32
+    assert module.apply(variables, x).dtype == jnp.bfloat16
+
+
+def test_dropout_drops_hidden_units_in_training_only(rng, x):
+    module = FeedForward(mlp_dim=20, dropout_rate=0.5)
+    variables = nn.unbox(module.init(rng, x, train=False))
+    evaluated = module.apply(variables, x, train=False)
+    trained = [module.apply(variables, x, train=True, rngs={"dropout": rng}) for _ in range(2)]
+    np.testing.assert_array_equal(trained[0], trained[1])  # the same rng, the same dropout
+    assert not np.allclose(trained[0], evaluated)
+
+
+def test_feed_forward_rejects_a_missing_batch_axis(rng):
+    with pytest.raises(Exception, match="batch length embed"):
+        FeedForward(mlp_dim=16).init(rng, jnp.ones([2, 8]), train=False)
