@@ -18,13 +18,12 @@ class EnclosePairs:
 
     Attributes:
         tokenizer: Its ids are used, nothing is encoded.
-        names: What to call the text and the code, for instance inputs and targets.
+        names: Sides and what to call them; (("code", "inputs"), ("text", "targets")) for
+            generating text.
     """
 
     tokenizer: CodeTokenizer
-    names: Mapping[str, str] = dataclasses.field(
-        default_factory=lambda: {"text": "text", "code": "code"}
-    )
+    names: tuple[tuple[str, str], ...] = (("text", "text"), ("code", "code"))
 
     def __call__(
         self, block: Block, *, seed: tf.Tensor, sequence_length: Mapping[str, int]
@@ -35,8 +34,7 @@ class EnclosePairs:
             ValueError: If a length has no room for a token.
         """
         sides = {
-            new: self._enclose(block[old], sequence_length[new], new)
-            for old, new in self.names.items()
+            new: self._enclose(block[old], sequence_length[new], new) for old, new in self.names
         }
         return {**sides, "pair_id": block["pair_id"]}
 

@@ -42,7 +42,8 @@ class BlockMap:
         return blocks.unbatch().map(_dense, num_parallel_calls=tf.data.AUTOTUNE)
 
     def _map(self, block: Block, seed: tuple[tf.Tensor, tf.Tensor]) -> Block:
-        return self.function(block, seed=seed, sequence_length=self.sequence_length)
+        ragged = {name: _ragged(values) for name, values in block.items()}
+        return self.function(ragged, seed=tf.stack(seed), sequence_length=self.sequence_length)
 
 
 def compose(preprocessors: Sequence[Callable]) -> BlockFunction:
@@ -78,3 +79,10 @@ def block_function(preprocessor: Callable) -> BlockFunction:
 
 def _dense(example: Block) -> Block:
     return {name: tf.convert_to_tensor(value) for name, value in example.items()}
+
+
+def _ragged(values: tf.Tensor | tf.RaggedTensor) -> tf.Tensor | tf.RaggedTensor:
+    """Sequences of one static length come as dense tensors."""
+    if isinstance(values, tf.Tensor) and values.shape.rank == 2:
+        return tf.RaggedTensor.from_tensor(values, row_splits_dtype=tf.int32)
+    return values

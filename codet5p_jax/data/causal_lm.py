@@ -73,7 +73,7 @@ class SplitAtPivot:
         low = tf.cast(tf.math.ceil(size * self.min_prefix - 1e-4), tf.int32)
         high = tf.cast(tf.math.floor(size * self.max_prefix + 1e-4), tf.int32)
         choices = tf.maximum(high - low + 1, 1)
-        uniform = tf.random.stateless_uniform(tf.shape(lengths), tf.stack([seed[0], seed[1]]))
+        uniform = tf.random.stateless_uniform(tf.shape(lengths), seed)
         chosen = tf.cast(uniform * tf.cast(choices, tf.float32), tf.int32)
         return tf.minimum(low + tf.minimum(chosen, choices - 1), lengths - 1)
 

@@ -1,12 +1,23 @@
 """Rows of a batch from the examples of a virtual shard: one per row, or as many as fit."""
 
 from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from codet5p_jax.data.feature_converters import Arrays
 from codet5p_jax.data.task_stream import Row
-from codet5p_jax.data.virtual_shard import VirtualShard
+
+
+@runtime_checkable
+class Examples(Protocol):
+    """Where examples come from: a virtual shard."""
+
+    def peek(self) -> Row | None:
+        """Returns the next example without taking it; None at the end."""
+
+    def advance(self) -> None:
+        """Takes the example that `peek` returned."""
 
 
 def empty_batch(
@@ -22,7 +33,7 @@ def empty_batch(
     return {**sequences, **{name: np.zeros([batch], np.int32) for name in scalars}}
 
 
-def place(batch: Arrays, index: int, *, shard: VirtualShard) -> bool:
+def place(batch: Arrays, index: int, *, shard: Examples) -> bool:
     """Writes the next example of `shard` into row `index`; False when there is none."""
     row = shard.peek()
     if row is None:
@@ -33,9 +44,7 @@ def place(batch: Arrays, index: int, *, shard: VirtualShard) -> bool:
     return True
 
 
-def place_packed(
-    batch: Arrays, index: int, *, shard: VirtualShard, lengths: Mapping[str, int]
-) -> bool:
+def place_packed(batch: Arrays, index: int, *, shard: Examples, lengths: Mapping[str, int]) -> bool:
     """Writes examples of `shard` into row `index` until the next does not fit.
 
     Examples are never split or reordered. Returns False when there is no example.

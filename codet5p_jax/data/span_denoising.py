@@ -107,7 +107,7 @@ class SpanDenoising:
         words_per_pair = 1 + self.max_span_words  # of a gap and a span, on average
         pairs = longest * 5 // (4 * words_per_pair) + 8  # a quarter and a bit more than needed
         words = tf.random.stateless_uniform(
-            [rows, 2 * pairs], tf.stack([seed[0], seed[1]]), 1, self.max_span_words + 1, tf.int32
+            [rows, 2 * pairs], seed, 1, self.max_span_words + 1, tf.int32
         )
         ends = tf.cumsum(words, axis=1) - 1  # the first gap may be empty
         ends = tf.minimum(first_word + ends, last_word)
@@ -119,7 +119,7 @@ class SpanDenoising:
         self, sizes: tf.Tensor, lengths: tf.Tensor, sequence_length: Mapping[str, int]
     ) -> tf.Tensor:
         """Returns which of the spans, in order of priority, to mask: a prefix of each row."""
-        budget = tf.maximum(tf.round(self.density * tf.cast(lengths, tf.float32)), 1.0)
+        budget = self.density * tf.cast(lengths, tf.float32)
         masked = tf.cumsum(sizes, axis=1)  # with this span
         spans = tf.cumsum(tf.ones_like(sizes), axis=1)
         nearest = tf.cast(2 * masked - sizes, tf.float32) <= 2 * budget

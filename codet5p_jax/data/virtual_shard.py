@@ -1,27 +1,40 @@
 """A virtual shard: the rows of a mixture's tasks, drawn in proportion to their rates."""
 
 from collections.abc import Sequence
-from typing import final
+from typing import Protocol, final, runtime_checkable
 
 import numpy as np
 
 from codet5p_jax.data.seeds import Key, random_fractions
-from codet5p_jax.data.task_stream import Position, Row, TaskStream
+from codet5p_jax.data.task_stream import Position, Row
 
 DRAWS_AT_ONCE = 1024
+
+
+@runtime_checkable
+class Examples(Protocol):
+    """A stream of examples with a position: a `TaskStream`."""
+
+    position: Position
+
+    def peek(self) -> Row | None:
+        """Returns the next example without taking it; None at the end."""
+
+    def advance(self) -> None:
+        """Takes the example that `peek` returned."""
 
 
 @final
 class VirtualShard:
     """An independent, deterministic stream of rows with its own small state."""
 
-    def __init__(self, streams: Sequence[TaskStream], rates: Sequence[float], *, key: Key):
+    def __init__(self, streams: Sequence[Examples], rates: Sequence[float], *, key: Key):
         """Draws rows of `streams` in proportion to `rates`, with randomness rooted in `key`."""
         self._streams = list(streams)
         self._bounds = np.cumsum(rates) / np.sum(rates)
         self._key = key
         self._draws = 0
-        self._ahead: tuple[TaskStream, Row] | None = None
+        self._ahead: tuple[Examples, Row] | None = None
         self._choices: tuple[int, np.ndarray] = (-1, np.zeros(0))
 
     def peek(self) -> Row | None:
@@ -55,7 +68,7 @@ class VirtualShard:
         for stream, position in zip(self._streams, state[1:].reshape(-1, 4), strict=True):
             stream.position = Position(*map(int, position))
 
-    def _find(self) -> tuple[TaskStream, Row] | None:
+    def _find(self) -> tuple[Examples, Row] | None:
         """Returns the stream drawn, or the next one that is not at its end, with its row."""
         first = self._draw()
         for offset in range(len(self._streams)):

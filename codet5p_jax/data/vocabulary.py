@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import final
 
+import numpy as np
 import seqio
 import tensorflow as tf
 
@@ -44,11 +45,10 @@ class CodeVocabulary(seqio.Vocabulary):
         return self.tokenizer.decode(ids)
 
     def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
-        ids = tf.numpy_function(lambda text: self._int32(text), [s], tf.int32)
-        return tf.ensure_shape(ids, [None])
+        def encode(text):
+            return np.array(self._encode(np.asarray(text).item().decode("utf-8")), np.int32)
 
-    def _int32(self, text: bytes) -> tf.Tensor:
-        return tf.constant(self._encode(text.decode("utf-8")), tf.int32).numpy()
+        return tf.ensure_shape(tf.numpy_function(encode, [s], tf.int32), [None])
 
     def _decode_tf(self, ids: tf.Tensor) -> tf.Tensor:
         def decode(rows):

@@ -1,0 +1,37 @@
+import pytest
+import tensorflow as tf
+
+from codet5p_jax.data.bimodal import EnclosePairs
+
+
+def _block():
+    ragged = tf.ragged.constant
+    return {
+        "text": ragged([[11, 12], [13]], tf.int32, row_splits_dtype=tf.int32),
+        "code": ragged([[21], [22, 23, 24, 25]], tf.int32, row_splits_dtype=tf.int32),
+        "pair_id": tf.constant([7, 8]),
+    }
+
+
+def test_both_sides_are_enclosed_and_cut_to_fit(tokenizer):
+    pairs = EnclosePairs(tokenizer=tokenizer)(
+        _block(), seed=tf.constant([0, 0]), sequence_length={"text": 4, "code": 5}
+    )
+    assert pairs["text"].to_list() == [[1, 11, 12, 2], [1, 13, 2]]
+    assert pairs["code"].to_list() == [[1, 21, 2], [1, 22, 23, 24, 2]]  # </s> stays last
+    assert pairs["pair_id"].numpy().tolist() == [7, 8]
+
+
+def test_sides_can_be_named_for_generation(tokenizer):
+    names = (("code", "inputs"), ("text", "targets"))
+    pairs = EnclosePairs(tokenizer=tokenizer, names=names)(
+        _block(), seed=tf.constant([0, 0]), sequence_length={"inputs": 9, "targets": 9}
+    )
+    assert pairs["inputs"].to_list()[0] == [1, 21, 2]
+
+
+def test_a_length_without_room_is_refused(tokenizer):
+    with pytest.raises(ValueError, match="gives 'code' 2 tokens"):
+        EnclosePairs(tokenizer=tokenizer)(
+            _block(), seed=tf.constant([0, 0]), sequence_length={"text": 4, "code": 2}
+        )

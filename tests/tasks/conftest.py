@@ -1,0 +1,8 @@
+from tests.corpora import (  # noqa: F401
+    cache_dir,
+    corpus_dir,
+    registered,
+    registry,
+    tokenizer,
+    tokenizer_dir,
+)
