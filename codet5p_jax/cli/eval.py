@@ -19,6 +19,7 @@ STREAMS = {  # stream of stage 1 -> its mixture
     "seq2seq_clm": "unimodal_seq2seq_clm",
     "decoder_clm": "unimodal_decoder_clm",
 }
+UNIGRAM_EXAMPLES = 4096  # training examples counted: some 400,000 tokens in the quickstart
 # Of a model whose metadata does not tell its lengths: those of the quickstart.
 DEFAULT_LENGTHS: Mapping[str, Mapping[str, int]] = {
     "span_denoising": {"inputs": 128, "targets": 48},
@@ -139,7 +140,7 @@ def _streams(
             mixture,
             task_feature_lengths=_lengths(metadata, stream),
             examples=arguments.examples,
-            unigram_examples=4 * arguments.examples,
+            unigram_examples=UNIGRAM_EXAMPLES,
             vocab_size=vocab_size,
         )
         for stream, mixture in STREAMS.items()

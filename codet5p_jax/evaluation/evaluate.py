@@ -1,7 +1,7 @@
 """The evaluation of a two-stage model on held-out packages: losses, retrieval, matching, samples.
 
-Nothing is picked by hand. Pairs come in the order of a hash, streams in the order in which they
-are stored; of both the first ones are taken, and the numbers are written beside the results.
+Nothing is picked by hand. Pairs come in the order of a hash, streams in that of a shuffle with a
+fixed seed; of both the first ones are taken, and their numbers are written beside the results.
 """
 
 import dataclasses
