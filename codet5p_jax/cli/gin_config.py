@@ -62,6 +62,9 @@ def bind(
         GinConfigError: For an unknown file, name, parameter or macro, and for a missing value.
     """
     gin.clear_config()
+    # Plain files only: gin's other reader looks into Python packages, and takes the folder runs/ of
+    # the current directory, where `make pretrain` writes, for one when it is on sys.path.
+    gin_internals._FILE_READERS = gin_internals._FILE_READERS[:1]
     for directory in gin_directories():
         gin.add_config_file_search_path(str(directory))
     for path in gin_files:
