@@ -41,7 +41,7 @@ class Recipe:
 RECIPES = {
     "quickstart": Recipe(
         corpus="quickstart",
-        vocab_size=8_000,
+        vocab_size=4_000,
         stage1="recipes/quickstart_stage1.gin",
         stage2="recipes/quickstart_stage2.gin",
     ),
@@ -96,13 +96,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def plan(recipe: Recipe, out: pathlib.Path) -> list[Station]:
     """Returns the stations of `recipe` in order, writing below `out`."""
-    corpus, tokenizer, cache = out / "corpus", out / "tokenizer", out / "cache"
+    corpus, tokenizer = out / "corpus", out / "tokenizer"
     stage1, stage2, export = out / "stage1", out / "stage2", out / "export"
-    data = [
-        f"--gin.CORPUS_DIR={corpus}",
-        f"--gin.TOKENIZER_DIR={tokenizer}",
-        f"--gin.CACHE_DIR={cache}",
-    ]
+    data = [f"--gin.CORPUS_DIR={corpus}", f"--gin.TOKENIZER_DIR={tokenizer}"]
     return [
         Station(
             "corpus: real source code in nine languages",
@@ -119,11 +115,6 @@ def plan(recipe: Recipe, out: pathlib.Path) -> list[Station]:
                 f"--vocab_size={recipe.vocab_size}",
             ],
             tokenizer / "tokenizer.json",
-        ),
-        Station(
-            "cache: the corpus as token ids",
-            ["cache", f"--corpus={corpus}", f"--tokenizer={tokenizer}", f"--out={cache}"],
-            cache,
         ),
         Station(
             "stage 1: span denoising, causal language models",

@@ -204,17 +204,17 @@ MODELS: dict[str, T5Config] = {
         matching_head=True,
     ),
     "codet5p_quickstart": T5Config(
-        vocab_size=8_103,
-        embed_dim=192,
-        num_encoder_layers=3,
-        num_decoder_layers=3,
-        num_heads=6,
+        vocab_size=4_103,
+        embed_dim=128,
+        num_encoder_layers=2,
+        num_decoder_layers=2,
+        num_heads=4,
         head_dim=32,
-        mlp_dim=768,
+        mlp_dim=512,
         projection_dim=128,
         matching_head=True,
         dropout_rate=0.0,  # minutes of training see nothing often enough to overfit
-        scan_unroll=3,  # on CPU an unrolled loop runs faster; three layers compile soon
+        scan_unroll=2,  # on CPU an unrolled loop runs faster; two layers compile soon
     ),
     "codet5p_110m_embedding": dataclasses.replace(
         _BASE, vocab_size=32_103, num_decoder_layers=0, projection_dim=256

@@ -42,6 +42,7 @@ class MetricWindow:
         """Returns what has not been returned yet, waiting for the devices."""
         if self._ended is None and self._sum is not None:
             self._ended = (self._last_step, self._steps, self._sum)
+            self._sum, self._steps = None, 0
         return self._fetch()
 
     def _fetch(self) -> WindowMeans | None:

@@ -1,0 +1,55 @@
+"""Tests of codet5p_jax.training.checkpoints."""
+
+import errno
+import os
+
+import numpy as np
+import pytest
+
+from codet5p_jax.training.checkpoints import (
+    CheckpointError,
+    Checkpoints,
+    load_metadata,
+    load_params,
+    newest_step,
+    save_params,
+)
+
+PARAMS = {"encoder": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}}
+
+
+def test_parameters_alone_come_back_bit_for_bit(tmp_path):
+    path = save_params(tmp_path, PARAMS, {"model": {"vocab_size": 7}}, step=3)
+    assert path.name == "checkpoint_3" and newest_step(tmp_path) == 3
+    loaded = load_params(tmp_path)
+    np.testing.assert_array_equal(loaded["encoder"]["kernel"], PARAMS["encoder"]["kernel"])
+    assert load_metadata(tmp_path)["model"] == {"vocab_size": 7}
+
+
+def test_a_folder_without_checkpoint_says_what_it_holds(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds no checkpoint_<step>; it holds no check"):
+        load_params(tmp_path)
+    save_params(tmp_path, PARAMS, {}, step=3)
+    with pytest.raises(FileNotFoundError, match=r"holds no checkpoint_5; it holds checkpoint_3"):
+        load_metadata(tmp_path, step=5)
+
+
+def test_a_half_written_checkpoint_is_no_checkpoint(tmp_path):
+    save_params(tmp_path, PARAMS, {}, step=3)
+    (tmp_path / "checkpoint_9.orbax-checkpoint-tmp-1" / "state").mkdir(parents=True)
+    assert newest_step(tmp_path) == 3
+    np.testing.assert_array_equal(load_params(tmp_path)["encoder"]["kernel"].shape, (2, 3))
+
+
+def test_a_full_disk_is_told_apart_and_the_earlier_checkpoint_named(tmp_path, monkeypatch):
+    save_params(tmp_path, PARAMS, {}, step=3)
+    checkpoints = Checkpoints(tmp_path)
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checkpoints._manager, "wait_until_finished", full)
+    with pytest.raises(CheckpointError, match=r"disk is full.* checkpoint_3 is intact"):
+        checkpoints.wait()
+    monkeypatch.undo()
+    checkpoints.close()

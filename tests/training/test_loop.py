@@ -1,0 +1,221 @@
+"""Tests of codet5p_jax.training.loop: whole runs of a tiny model on two streams."""
+
+import dataclasses
+import json
+import os
+import signal
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from codet5p_jax.models.codet5p import CodeT5p
+from codet5p_jax.objectives.bimodal import BimodalObjective
+from codet5p_jax.objectives.seq2seq import Seq2SeqObjective
+from codet5p_jax.training.checkpoints import load_metadata, load_params, newest_step
+from codet5p_jax.training.curriculum import Curriculum, Phase, Stream
+from codet5p_jax.training.identity import IdentityError
+from codet5p_jax.training.loop import NonFiniteLossError, Run, Schedule
+from codet5p_jax.training.optimizer import adamw, linear_schedule
+from codet5p_jax.training.partitioning import Partitioner
+
+STEPS = 6
+
+
+class RandomBatches:
+    """A deterministic stream that knows its position, as the data layer's do."""
+
+    def __init__(self, make):
+        self._make, self._position = make, 0
+
+    def __next__(self):
+        self._position += 1
+        return self._make(np.random.default_rng(self._position))
+
+    def get_state(self):
+        return {"position": np.array([self._position])}
+
+    def set_state(self, state):
+        self._position = int(state["position"][0])
+
+    def close(self):
+        pass
+
+
+def _seq2seq_batch(numbers):
+    tokens = numbers.integers(5, 400, (8, 10)).astype(np.int32)
+    targets = tokens[:, :6]
+    return {
+        "encoder_input_tokens": tokens,
+        "decoder_input_tokens": np.pad(targets[:, :-1], ((0, 0), (1, 0))),
+        "decoder_target_tokens": targets,
+        "decoder_loss_weights": np.ones_like(targets),
+    }
+
+
+def _pair_batch(numbers):
+    tokens = numbers.integers(5, 400, (8, 6)).astype(np.int32)
+    tokens[:, 0], tokens[:, -1] = 1, 2
+    return {"text_tokens": tokens, "code_tokens": tokens, "pair_ids": np.arange(8, dtype=np.int32)}
+
+
+def _streams(model):
+    denoising = Stream(
+        name="denoising",
+        objective=Seq2SeqObjective(model=model),
+        dataset=_seq2seq_batch,
+        eval_dataset=_seq2seq_batch,
+    )
+    objective = BimodalObjective(model=model, text_length=6, code_length=6, queue_size=16)
+    return denoising, Stream(name="pairs", objective=objective, dataset=_pair_batch)
+
+
+def _run(model, model_dir, **changes):
+    denoising, pairs = _streams(model)
+    first = Phase(name="first", steps=2, streams=[denoising])
+    second = Phase(name="second", steps=STEPS - 2, streams=[denoising, pairs])
+    run = Run(
+        model_dir=str(model_dir),
+        curriculum=Curriculum(phases=[first, second]),
+        learning_rate=linear_schedule(peak_learning_rate=1e-2, warmup_steps=1, total_steps=STEPS),
+        optimizer=adamw,
+        open_batches=RandomBatches,
+        identity={"tokenizer": "abc"},
+        metadata={"model": model.config.to_dict()},
+        partitioner=Partitioner(devices=jax.devices()[:1]),
+        schedule=Schedule(log_period=2, checkpoint_period=3, eval_period=3, eval_batches=2),
+    )
+    return dataclasses.replace(run, **changes)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_model, tmp_path_factory):
+    """A run that nothing interrupted."""
+    model_dir = tmp_path_factory.mktemp("whole")
+    assert _run(tiny_model, model_dir).train() == 0
+    return model_dir
+
+
+class _Interrupting(RandomBatches):
+    """Sends this process a signal when the third batch is asked for."""
+
+    number = signal.SIGTERM
+
+    def __next__(self):
+        if self._position == 2:
+            os.kill(os.getpid(), self.number)
+        return super().__next__()
+
+
+def _metrics(model_dir):
+    return [json.loads(line) for line in (model_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+def _assert_same_params(one, other):
+    jax.tree.map(np.testing.assert_array_equal, load_params(one), load_params(other))
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_and_resumed_run_equals_the_uninterrupted_one(
+    tiny_model, tmp_path, whole, number, code
+):
+    class Interrupting(_Interrupting):
+        pass
+
+    Interrupting.number = number
+    stopped = _run(tiny_model, tmp_path, open_batches=Interrupting)
+    assert stopped.train() == code
+    assert newest_step(tmp_path) < STEPS
+    assert _run(tiny_model, tmp_path).train() == 0
+    _assert_same_params(tmp_path, whole)
+    numbers = [
+        {k: v for k, v in line.items() if k != "time" and not k.startswith("timing/")}
+        for line in _metrics(tmp_path)
+        if line["step"] == STEPS
+    ]
+    expected = [
+        {k: v for k, v in line.items() if k != "time" and not k.startswith("timing/")}
+        for line in _metrics(whole)
+        if line["step"] == STEPS
+    ]
+    assert numbers == expected
+
+
+def test_metrics_hold_every_stream_of_its_phase_once_per_window(whole):
+    lines = [line for line in _metrics(whole) if line["split"] == "train"]
+    assert [(line["step"], line["phase"]) for line in lines] == [
+        (2, "first"),
+        (4, "second"),
+        (6, "second"),
+    ]
+    assert "pairs/loss" not in lines[0] and "pairs/matching_loss" in lines[1]
+    assert lines[1]["learning_rate"] > lines[2]["learning_rate"] > 0
+    assert {"gradient_norm", "timing/steps_per_second"} <= lines[0].keys()
+
+
+def test_the_loss_on_held_out_data_is_written_at_its_period(whole):
+    lines = [line for line in _metrics(whole) if line["split"] == "eval"]
+    assert [line["step"] for line in lines] == [3, 6]
+    assert all("denoising/loss" in line for line in lines)
+
+
+def test_a_finished_run_does_nothing_more(tiny_model, whole):
+    before = (whole / "metrics.jsonl").read_bytes()
+    assert _run(tiny_model, whole).train() == 0
+    assert (whole / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_damaged_checkpoint_is_skipped_by_name(tiny_model, tmp_path, whole):
+    _run(tiny_model, tmp_path).train()
+    for file in (tmp_path / f"checkpoint_{STEPS}" / "state").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert _run(tiny_model, tmp_path).train() == 0
+    skipped = [str(w.message) for w in caught if "cannot be read" in str(w.message)]
+    assert len(skipped) == 1 and f"checkpoint_{STEPS}" in skipped[0]
+
+
+def test_another_identity_is_refused_before_anything_is_written(tiny_model, whole):
+    before = sorted(path.name for path in whole.iterdir())
+    with pytest.raises(IdentityError, match="tokenizer: it holds 'abc', this run has 'xyz'"):
+        _run(tiny_model, whole, identity={"tokenizer": "xyz"}).train()
+    assert sorted(path.name for path in whole.iterdir()) == before
+
+
+def test_a_run_starts_from_another_runs_parameters_with_a_longer_vocabulary(
+    tiny_model, tmp_path, whole
+):
+    longer = CodeT5p(dataclasses.replace(tiny_model.config, vocab_size=506))
+    run = _run(longer, tmp_path, initial_checkpoint_path=str(whole))
+    taken = run._initial_params()
+    table = load_params(whole)["token_embedder"]["embedding"]
+    np.testing.assert_array_equal(taken["token_embedder"]["embedding"][:503], table[:503])
+    np.testing.assert_allclose(
+        taken["token_embedder"]["embedding"][503:506],
+        np.tile(table[:503].mean(axis=0), (3, 1)),
+        atol=1e-6,
+    )
+    assert run.train() == 0
+    assert load_metadata(tmp_path)["model"]["vocab_size"] == 506
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tiny_model, tmp_path):
+    run = _run(tiny_model, tmp_path, optimizer=lambda rate: adamw(lambda step: jnp.nan))
+    with pytest.raises(NonFiniteLossError, match=r"denoising/loss.* is not finite at step"):
+        run.train()
+
+
+def test_eight_devices_train_to_the_losses_of_one(tiny_model, tmp_path, whole):
+    partitioner = Partitioner(num_partitions=2, devices=jax.devices()[:8])
+    model = CodeT5p(dataclasses.replace(tiny_model.config, num_heads=4))
+    one, eight = tmp_path / "one", tmp_path / "eight"
+    assert _run(model, one).train() == 0
+    assert _run(model, eight, partitioner=partitioner).train() == 0
+    for a, b in zip(_metrics(one), _metrics(eight), strict=True):
+        for name in a:
+            if name.endswith("loss"):
+                np.testing.assert_allclose(b[name], a[name], rtol=1e-5, err_msg=name)
