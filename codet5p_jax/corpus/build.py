@@ -1,15 +1,14 @@
 """Builds a corpus: fetch -> pipeline -> metadata -> manifest, and only then it has its name."""
 
-import concurrent.futures
 import dataclasses
 import hashlib
 import json
 import os
 import pathlib
 import shutil
-import time
+import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from codet5p_jax.corpus import datasets
 from codet5p_jax.corpus.apt_client import fetch_source_packages
@@ -30,6 +29,9 @@ from codet5p_jax.corpus.recipes import Recipe
 from codet5p_jax.corpus.sources import Source, source_of_package, with_unique_names
 from codet5p_jax.corpus.splits import assign_splits
 from codet5p_jax.progress import progress
+
+if TYPE_CHECKING:
+    from codet5p_jax.corpus import pipeline
 
 FORMAT = 1  # of records and their order; raised when the same sources give other records
 CLIENTS: Mapping[str, Client] = {
@@ -196,24 +198,35 @@ def _notes_on_missing(missing: Sequence[Fetched]) -> list[str]:
     ]
 
 
-def _run(sources: Sequence[Source], options: Any, pipeline_args: Sequence[str]) -> None:
+def _run(
+    sources: Sequence[Source], options: "pipeline.BuildOptions", pipeline_args: Sequence[str]
+) -> None:
     """Runs the pipeline while showing how many sources were read."""
     from codet5p_jax.corpus import pipeline
 
-    with (
-        progress("building", len(sources), unit="sources") as shown,
-        concurrent.futures.ThreadPoolExecutor(1) as pool,
-    ):
-        job = pool.submit(pipeline.run, sources, options, pipeline_args)
-        seen = 0
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            pipeline.run(sources, options, pipeline_args)
+        except BaseException as error:
+            failures.append(error)
+
+    # A daemon: an interrupt ends the process at once, the pipeline with it.
+    job = threading.Thread(target=run, daemon=True)
+    job.start()
+    seen = 0
+    with progress("building", len(sources), unit="sources") as shown:
         while True:
-            finished = job.done()
+            finished = not job.is_alive()
             done = pipeline.count_done(options.out_dir)
             shown.advance(done - seen)
             seen = done
             if finished:
-                return job.result()
-            time.sleep(0.2)
+                break
+            job.join(timeout=0.2)
+    if failures:
+        raise failures[0]
 
 
 def _status(source: Source, status: str, reason: str = "") -> SourceStatus:

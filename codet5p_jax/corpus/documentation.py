@@ -13,7 +13,13 @@ _TAG = re.compile(r"^(?:[@\\](?:brief|short|summary|description|desc|details)\b)
 _TAG_LINE = re.compile(r"[@\\][A-Za-z]|:(?:param|return|rtype|type|raises?)\b")
 _LINK = re.compile(r"\{@\w+\s+([^}]*)\}")
 _XML_REFERENCE = re.compile(r"<\w+\s+(?:cref|name|langword|href)=\"(?:\w:)?([^\"]*)\"\s*/>")
-_ELEMENT = re.compile(r"</?[A-Za-z][^<>]{0,80}>")
+_ELEMENTS = (
+    "a|b|blockquote|br|c|code|dd|description|div|dl|dt|em|example|h[1-6]|hr|i|item|kbd|li|list|ol|p"
+    "|para|paramref|pre|remarks|see|seealso|span|strong|sub|summary|sup|table|td|term|th|tr|tt|ul"
+    "|typeparamref|value|var"
+)
+_ELEMENT = re.compile(rf"</?(?:{_ELEMENTS})(?:\s[^<>]*)?/?>", re.IGNORECASE)
+_NATURAL_DOCS = re.compile(r"(?:API)?(?:Constructor|Function|Method|Property): \S+")
 _STRING_PREFIX = re.compile(r"^[rRuUbB]{0,2}(\"\"\"|'''|\"|')")
 _WHITESPACE = re.compile(r"\s+")
 
@@ -54,7 +60,7 @@ def _first_paragraph(text: str) -> str:
         if _RULE.fullmatch(line) or (lines and _TAG_LINE.match(line)):
             if lines:
                 break
-        else:
+        elif lines or not _NATURAL_DOCS.fullmatch(line):
             lines.append(line)
     return _plain(" ".join(lines))
 

@@ -38,7 +38,7 @@ _TEST_PATH = re.compile(
 )
 _TOKEN = re.compile(rb"\w+|[^\w\s]")
 _NOT_PROSE = re.compile(
-    r"^(?:@|\{@|:\w|TODO|FIXME|XXX|NOTE\b|HACK|eslint|jshint|noqa|rubocop|nolint|go:|#\w|!)"
+    r"^(?:@|\{@|:\w|TODO|FIXME|XXX|NOTE\b|HACK|Deprecated:|eslint|jshint|noqa|rubocop|nolint|go:|#\w|!)"
     r"|copyright|licen[cs]ed? under|inheritdoc|https?://\S+$",
     re.IGNORECASE,
 )

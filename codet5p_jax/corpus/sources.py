@@ -1,5 +1,6 @@
 """Sources of code: packages, archives and directories, each one repository."""
 
+import codecs
 import dataclasses
 import itertools
 import os
@@ -103,7 +104,10 @@ def _source_at(place: pathlib.Path, *, license: str | None) -> Source:
 def read_source(
     source: Source, *, filters: Filters, allowed_licenses: Iterable[str] = licenses.PERMISSIVE
 ) -> Iterator[SourceFile | Rejection]:
-    """Yields the files of `source` that pass, and a rejection for each other file of code."""
+    """Yields the files of `source` that pass, and a rejection for each other file of code.
+
+    Lines end with a newline alone, and a byte order mark is taken off.
+    """
     allowed = frozenset(allowed_licenses)
     taken = 0
     for path, content in _read_places(source, filters=filters, license_of=_license_rule(source)):
@@ -145,7 +149,7 @@ def _read_member(
     reason = member.refused or first_reason(filters.paths, member.path)
     if reason is not None:
         return Rejection(member.path, reason)
-    content = member.read()
+    content = member.read().removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")
     language = language_of(member.path, content)
     if language is None or (source.languages and language not in source.languages):
         return None

@@ -24,6 +24,8 @@ from codet5p_jax.corpus.documentation import clean_comment, clean_docstring
         ("/*! \\brief Opens it.\n *  \\param path where */", "Opens it."),
         ("/* ------\n * Opens it.\n * ------ */", "Opens it."),
         ("/**\n * @description Opens it.\n */", "Opens it."),
+        ("/**\n * Method: open\n * Opens it.\n */", "Opens it."),
+        ("// Parses <mangled-name> and <b>stops</b>.", "Parses <mangled-name> and stops."),
         ("/** */", ""),
         ("//", ""),
     ],

@@ -82,6 +82,7 @@ def test_functions_of_too_few_or_many_lines():
         ("@return the size of it", "documentation: not prose"),
         ("TODO: write this down", "documentation: not prose"),
         ("{@inheritDoc}", "documentation: not prose"),
+        ("Deprecated: Use Other.Open instead.", "documentation: not prose"),
         ("Copyright 2020 The Authors.", "documentation: not prose"),
         ("== 1 2 3 4", "documentation: not prose"),
         ("打开 文件 file 在 路径 上的 文件", "documentation: not ASCII"),

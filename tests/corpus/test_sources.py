@@ -89,6 +89,12 @@ def test_no_more_than_its_share_is_taken_of_a_source(tmp_path):
     assert rejections == {"c.py": "file: beyond the share of its source"}
 
 
+def test_windows_line_ends_and_byte_order_marks_are_taken_off(tmp_path):
+    (tmp_path / "x.py").write_bytes(b"\xef\xbb\xbf" + CODE.replace("\n", "\r\n").encode())
+    files, _ = _read(_source(tmp_path, license="MIT"))
+    assert files["x.py"].content == CODE.encode()
+
+
 def test_a_damaged_archive_is_a_rejection(tmp_path):
     (tmp_path / "a.tar.gz").write_bytes(b"no archive")
     files, rejections = _read(_source(tmp_path / "a.tar.gz"))
