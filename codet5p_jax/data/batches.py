@@ -21,7 +21,7 @@ import seqio
 from codet5p_jax.data.block_reader import BlockReader
 from codet5p_jax.data.feature_converters import Arrays, FeatureConverter, seq2seq_features
 from codet5p_jax.data.mixtures import get_mixture_or_task, rated_tasks
-from codet5p_jax.data.packing import empty_batch, place, place_packed
+from codet5p_jax.data.packing import empty_batch, place, place_packed, segment_positions
 from codet5p_jax.data.record_files import RecordFiles, record_files
 from codet5p_jax.data.task_stream import TaskStream, shard_files
 from codet5p_jax.data.virtual_shard import VirtualShard
@@ -135,7 +135,12 @@ class BatchIterator:
         filled = sum(self._fill(batch, index) for index in range(len(self._row_shards)))
         if filled == 0 or (config.drop_remainder and filled < len(self._row_shards)):
             raise StopIteration
-        return config.feature_converter(batch)
+        positions = {
+            f"{name}_positions": segment_positions(batch[f"{name}_segment_ids"])
+            for name in config.task_feature_lengths
+            if config.pack
+        }
+        return config.feature_converter({**batch, **positions})
 
     def get_state(self) -> dict[str, np.ndarray]:
         """Returns the position of each virtual shard of this host, a few integers each.

@@ -19,7 +19,7 @@ from codet5p_jax.data.blocks import Block, compose
 from codet5p_jax.data.cached_split import CachedSplitWriter
 from codet5p_jax.data.sources import CorpusSource
 
-RECORDS_AT_ONCE = 256
+RECORDS_AT_ONCE = 1024
 ORIGIN_FILE = "origin.json"
 
 # (serialized records, language) -> block of what the cache stores

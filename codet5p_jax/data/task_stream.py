@@ -33,15 +33,17 @@ class Position(NamedTuple):
     row: int
 
 
-class Row(NamedTuple):
-    """One example: index `index` of every array in `features`."""
+class Example(NamedTuple):
+    """One example: row `row` of every array in `features`; its sequences end before padding."""
 
     features: Mapping[str, np.ndarray]
-    index: int
+    lengths: Mapping[str, np.ndarray]
+    row: int
 
 
 class _Block(NamedTuple):
     features: Mapping[str, np.ndarray]
+    lengths: Mapping[str, np.ndarray]
     order: np.ndarray
     successor: Position
 
@@ -119,8 +121,8 @@ class TaskStream:
         self._loaded: dict[Position, concurrent.futures.Future[_Block]] = {}
         self.position = Position(0, 0, 0, 0)
 
-    def peek(self) -> Row | None:
-        """Returns the next row without taking it; None at the end.
+    def peek(self) -> Example | None:
+        """Returns the next example without taking it; None at the end.
 
         Raises:
             ValueError: If a file is damaged, or a whole pass finds no row.
@@ -129,7 +131,8 @@ class TaskStream:
         while not self.exhausted:
             block = self._block()
             if self.position.row < block.order.size:
-                return Row(block.features, int(block.order[self.position.row]))
+                row = int(block.order[self.position.row])
+                return Example(block.features, block.lengths, row)
             self._leave(block)
             if self.position.epoch > first_epoch + 1:
                 raise ValueError(
@@ -140,7 +143,7 @@ class TaskStream:
         return None
 
     def advance(self) -> None:
-        """Takes the row that `peek` returned."""
+        """Takes the example that `peek` returned."""
         self.position = self.position._replace(row=self.position.row + 1)
 
     @property
@@ -181,11 +184,11 @@ class TaskStream:
             seed=tensorflow_seed(key),
         )
         if self._size(path) == 0:
-            return _Block({}, np.arange(0), self._successor(start, 0))
+            return _Block({}, {}, np.arange(0), self._successor(start, 0))
         features, end = self._reader.read(address)
         count = len(next(iter(features.values())))
         order = random_order(count, key=(*key, "rows")) if self._shuffle else np.arange(count)
-        return _Block(features, order, self._successor(start, end))
+        return _Block(features, _lengths(features), order, self._successor(start, end))
 
     def _file(self, start: Position) -> int:
         if not self._shuffle:
@@ -204,3 +207,8 @@ class TaskStream:
         if path not in self._sizes:
             self._sizes[path] = tf.io.gfile.stat(path).length
         return self._sizes[path]
+
+
+def _lengths(features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the tokens of each sequence; 0 is padding and never a token."""
+    return {n: np.count_nonzero(v, axis=1) for n, v in features.items() if v.ndim == 2}

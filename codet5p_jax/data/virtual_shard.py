@@ -6,7 +6,7 @@ from typing import Protocol, final, runtime_checkable
 import numpy as np
 
 from codet5p_jax.data.seeds import Key, random_fractions
-from codet5p_jax.data.task_stream import Position, Row
+from codet5p_jax.data.task_stream import Example, Position
 
 DRAWS_AT_ONCE = 1024
 
@@ -17,7 +17,7 @@ class Examples(Protocol):
 
     position: Position
 
-    def peek(self) -> Row | None:
+    def peek(self) -> Example | None:
         """Returns the next example without taking it; None at the end."""
 
     def advance(self) -> None:
@@ -34,17 +34,17 @@ class VirtualShard:
         self._bounds = np.cumsum(rates) / np.sum(rates)
         self._key = key
         self._draws = 0
-        self._ahead: tuple[Examples, Row] | None = None
+        self._ahead: tuple[Examples, Example] | None = None
         self._choices: tuple[int, np.ndarray] = (-1, np.zeros(0))
 
-    def peek(self) -> Row | None:
-        """Returns the next row without taking it; None when all tasks are at their end."""
+    def peek(self) -> Example | None:
+        """Returns the next example without taking it; None when all tasks are at their end."""
         if self._ahead is None:
             self._ahead = self._find()
         return None if self._ahead is None else self._ahead[1]
 
     def advance(self) -> None:
-        """Takes the row that `peek` returned."""
+        """Takes the example that `peek` returned."""
         assert self._ahead is not None
         self._ahead[0].advance()
         self._ahead = None
@@ -68,7 +68,7 @@ class VirtualShard:
         for stream, position in zip(self._streams, state[1:].reshape(-1, 4), strict=True):
             stream.position = Position(*map(int, position))
 
-    def _find(self) -> tuple[Examples, Row] | None:
+    def _find(self) -> tuple[Examples, Example] | None:
         """Returns the stream drawn, or the next one that is not at its end, with its row."""
         first = self._draw()
         for offset in range(len(self._streams)):

@@ -1,7 +1,7 @@
 import numpy as np
 
-from codet5p_jax.data.packing import empty_batch, place, place_packed
-from codet5p_jax.data.task_stream import Row
+from codet5p_jax.data.packing import empty_batch, place, place_packed, segment_positions
+from codet5p_jax.data.task_stream import Example
 
 LENGTHS = {"inputs": 6, "targets": 8}
 
@@ -16,7 +16,7 @@ class _Examples:
     def _row(token, inputs, targets):
         features = {name: np.zeros([1, length], np.int32) for name, length in LENGTHS.items()}
         features["inputs"][0, :inputs] = features["targets"][0, :targets] = token
-        return Row(features, 0)
+        return Example(features, {"inputs": np.array([inputs]), "targets": np.array([targets])}, 0)
 
     def peek(self):
         return self._rows[0] if self._rows else None
@@ -38,12 +38,19 @@ def test_examples_share_a_row_until_one_side_is_full():
     assert batch["targets"].tolist() == [[1, 1, 1, 2, 2, 2, 0, 0], [3, 3, 3, 0, 0, 0, 0, 0]]
 
 
-def test_segments_count_from_one_and_positions_restart():
+def test_segments_count_from_one():
     batch, _ = _pack(_Examples((2, 3), (2, 3)), rows=1)
     assert batch["inputs_segment_ids"].tolist() == [[1, 1, 2, 2, 0, 0]]
-    assert batch["inputs_positions"].tolist() == [[0, 1, 0, 1, 0, 0]]
     assert batch["targets_segment_ids"].tolist() == [[1, 1, 1, 2, 2, 2, 0, 0]]
-    assert batch["targets_positions"].tolist() == [[0, 1, 2, 0, 1, 2, 0, 0]]
+
+
+def test_positions_restart_in_every_segment():
+    segment_ids = np.array([[1, 1, 2, 2, 2, 0], [1, 2, 3, 3, 0, 0], [0, 0, 0, 0, 0, 0]], np.int32)
+    assert segment_positions(segment_ids).tolist() == [
+        [0, 1, 0, 1, 2, 0],
+        [0, 0, 0, 1, 0, 0],
+        [0, 0, 0, 0, 0, 0],
+    ]
 
 
 def test_an_example_that_does_not_fit_stays_for_the_next_row():

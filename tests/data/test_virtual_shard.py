@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from codet5p_jax.data.task_stream import Position, Row
+from codet5p_jax.data.task_stream import Example, Position
 from codet5p_jax.data.virtual_shard import VirtualShard
 
 
@@ -14,7 +14,7 @@ class _Stream:
 
     def peek(self):
         row = self.position.row
-        return Row({"row": np.arange(row, row + 1)}, 0) if row < self._size else None
+        return Example({"row": np.arange(row, row + 1)}, {}, 0) if row < self._size else None
 
     def advance(self):
         self.position = self.position._replace(row=self.position.row + 1)
