@@ -40,12 +40,8 @@ class CachedSplitWriter:
         self._counts: collections.Counter[str] = collections.Counter()
         self._files = contextlib.ExitStack()
         prefix = seqio.get_cached_tfrecord_prefix(self._directory, split)
-        self._writers = [
-            self._files.enter_context(
-                tf.io.TFRecordWriter(f"{prefix}-{index:05d}-of-{num_files:05d}")
-            )
-            for index in range(num_files)
-        ]
+        self._paths = [f"{prefix}-{index:05d}-of-{num_files:05d}" for index in range(num_files)]
+        self._writers = [self._files.enter_context(tf.io.TFRecordWriter(p)) for p in self._paths]
 
     @property
     def num_examples(self) -> int:
@@ -63,7 +59,7 @@ class CachedSplitWriter:
         return self
 
     def __exit__(self, error_type: type[BaseException] | None, *error: object) -> None:
-        """Closes the files; without an error, writes SeqIO's info and stats."""
+        """Closes the files; without an error, writes SeqIO's info and stats, and our sizes."""
         self._files.close()
         if error_type is None:
             self._write_descriptions()
@@ -84,6 +80,13 @@ class CachedSplitWriter:
         stats = {"examples": 0, **self._counts}
         _write_json(seqio.get_cached_info_path(self._directory, self._split), info)
         _write_json(seqio.get_cached_stats_path(self._directory, self._split), stats)
+        sizes = {pathlib.Path(path).name: pathlib.Path(path).stat().st_size for path in self._paths}
+        _write_json(sizes_path(self._directory, self._split), sizes)
+
+
+def sizes_path(directory: str, split: str) -> str:
+    """Returns where the bytes of each record file are written down; SeqIO does not know it."""
+    return str(pathlib.Path(directory) / f"sizes.{split}.json")
 
 
 def _description(values: tf.Tensor | tf.RaggedTensor) -> dict[str, object]:

@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 
 import seqio
 import tensorflow as tf
 
 from codet5p_jax.data.blocks import Block, BlockFunction, compose
+from codet5p_jax.data.cached_split import sizes_path
 from codet5p_jax.data.sources import CorpusSource
 
 
@@ -73,7 +75,7 @@ def record_files(task: seqio.Task, *, split: str, use_cached: bool) -> RecordFil
     """Returns the files of `task` in SeqIO's offline cache, or those of its source.
 
     Raises:
-        ValueError: If the task is not cached, or its source is not ours and it is not cached.
+        ValueError: If the task is not cached or its cache is damaged; or its source is not ours.
     """
     return _cached_files(task, split) if use_cached else _source_files(task, split)
 
@@ -86,7 +88,9 @@ def _cached_files(task: seqio.Task, split: str) -> RecordFiles:
             "DatasetConfig.use_cached = False."
         )
     info = json.loads(_read(seqio.get_cached_info_path(task.cache_dir, split)))
-    pattern = f"{seqio.get_cached_tfrecord_prefix(task.cache_dir, split)}-*-of-*"
+    prefix, count = seqio.get_cached_tfrecord_prefix(task.cache_dir, split), info["num_shards"]
+    paths = tuple(f"{prefix}-{index:05d}-of-{count:05d}" for index in range(count))
+    _check_sizes(paths, sizes_path(task.cache_dir, split))
     names = [(name, bool(spec["shape"]), spec["dtype"]) for name, spec in info["features"].items()]
     steps = list(task.preprocessors)
     placeholder = next(
@@ -95,7 +99,7 @@ def _cached_files(task: seqio.Task, split: str) -> RecordFiles:
     return RecordFiles(
         task=task.name,
         split=split,
-        paths=tuple(sorted(tf.io.gfile.glob(pattern))),
+        paths=paths,
         parse=CachedParser(tuple(sorted(names))),
         language="",
         preprocessors=tuple(steps[placeholder + 1 :]),
@@ -121,6 +125,24 @@ def _source_files(task: seqio.Task, split: str) -> RecordFiles:
         preprocessors=tuple(steps),
         num_records=source.num_input_examples(split),
     )
+
+
+def _check_sizes(paths: Sequence[str], sizes: str) -> None:
+    """Compares the record files with what was written; SeqIO's own tool notes no sizes.
+
+    Raises:
+        ValueError: If a file is missing, or has another size.
+    """
+    written = json.loads(_read(sizes)) if tf.io.gfile.exists(sizes) else {}
+    for path in paths:
+        expected = written.get(os.path.basename(path))
+        size = tf.io.gfile.stat(path).length if tf.io.gfile.exists(path) else None
+        if size is None or (expected is not None and size != expected):
+            found = "is missing" if size is None else f"has {size:,} bytes, not {expected:,}"
+            raise ValueError(
+                f"Record file {path!r} {found}. Delete its directory and write it again with "
+                "`codet5p cache`."
+            )
 
 
 def _read(path: str) -> str:

@@ -205,18 +205,48 @@ def test_packing_fills_rows():
     assert fill[1] > 1.2 * fill[0]
 
 
-def test_a_truncated_record_file_is_named(cache_dir, tmp_path):
+@pytest.fixture
+def own_cache(cache_dir, tmp_path):
+    """A copy of the cache, to damage."""
     copy = tmp_path / "cache"
     shutil.copytree(cache_dir, copy)
-    seqio.set_global_cache_dirs([str(copy)])
+    _set_cache_dirs([str(copy)])
+    return copy
+
+
+def _set_cache_dirs(directories):
+    seqio.set_global_cache_dirs(directories)
     for name in list(seqio.TaskRegistry.names()):
-        seqio.TaskRegistry.get(name)._cache_dir = None
-    [path] = (copy / "unimodal_span_denoising_ruby").glob("train.tfrecord-00003*")
-    path.write_bytes(path.read_bytes()[:-9])
+        seqio.TaskRegistry.get(name)._cache_dir = None  # SeqIO remembers where it found it
+
+
+RUBY = "unimodal_span_denoising_ruby"
+
+
+@pytest.mark.parametrize("lost_bytes", [1, 9, 100])
+def test_a_truncated_record_file_is_named_before_anything_is_read(own_cache, lost_bytes):
+    [path] = (own_cache / RUBY).glob("train.tfrecord-00003*")
+    path.write_bytes(path.read_bytes()[:-lost_bytes])
+    with pytest.raises(ValueError, match=r"train\.tfrecord-00003-of-00008' has [\d,]+ bytes, not"):
+        batches(_config(RUBY))
+
+
+def test_a_missing_record_file_is_named(own_cache):
+    next((own_cache / RUBY).glob("train.tfrecord-00003*")).unlink()
+    with pytest.raises(ValueError, match=r"train\.tfrecord-00003-of-00008' is missing"):
+        batches(_config(RUBY))
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-9], lambda b: b[:-40] + b"x" * 40])
+def test_damage_that_appears_while_reading_is_named(own_cache, damage):
+    """As in caches of SeqIO's own tool, which notes no sizes."""
+    (own_cache / RUBY / "sizes.train.json").unlink()
+    [path] = (own_cache / RUBY).glob("train.tfrecord-00003*")
+    path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(
-        ValueError, match=r"train\.tfrecord-00003-of-00008' is damaged at or behind byte"
+        ValueError, match=r"train\.tfrecord-00003-of-00008' is damaged at or behind"
     ):
-        _take(_config("unimodal_span_denoising_ruby", num_epochs=1))
+        _take(_config(RUBY, num_epochs=1))
 
 
 def test_a_batch_must_be_a_multiple_of_the_virtual_shards():
@@ -254,9 +284,7 @@ def test_an_unknown_split_is_refused():
 
 
 def test_a_task_that_is_not_cached_says_how_to_cache_it():
-    seqio.set_global_cache_dirs([])
-    for name in list(seqio.TaskRegistry.names()):
-        seqio.TaskRegistry.get(name)._cache_dir = None
+    _set_cache_dirs([])
     with pytest.raises(ValueError, match=r"in none of the cache directories.*codet5p cache"):
         batches(_config())
 

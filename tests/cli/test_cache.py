@@ -1,0 +1,27 @@
+import pytest
+import seqio
+
+from codet5p_jax.cli.main import main
+from tests.corpora import corpus_dir, registry, tokenizer, tokenizer_dir  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("registry")
+
+
+def _run(*arguments):
+    with pytest.raises(SystemExit) as exit_:
+        main(list(arguments))
+    return exit_.value.code
+
+
+def test_the_cache_holds_every_task(corpus_dir, tokenizer_dir, tmp_path, capsys):  # noqa: F811
+    inputs = (f"--corpus={corpus_dir}", f"--tokenizer={tokenizer_dir}")
+    assert _run("cache", *inputs, f"--out={tmp_path}", "--num_files=2") == 0
+    assert "Cache of 36 tasks" in capsys.readouterr().out
+    seqio.set_global_cache_dirs([str(tmp_path)])
+    for name in seqio.TaskRegistry.names():
+        assert seqio.TaskRegistry.get(name).cache_dir
+
+
+def test_a_directory_without_tokenizer_is_one_line_and_code_2(corpus_dir, tmp_path, capsys):  # noqa: F811
+    code = _run("cache", f"--corpus={corpus_dir}", f"--tokenizer={tmp_path}", f"--out={tmp_path}")
+    assert code == 2 and "No tokenizer in" in capsys.readouterr().err
