@@ -163,8 +163,8 @@ def _explained(error: Exception) -> str:
         return f"{attribute.group(0)}. {nearest(attribute.group(2), names)}"
     unknown = re.search(r"[Nn]o configurable matching '?([\w./]+)'?", message)
     if unknown:
-        known = [s.rsplit(".", 1)[-1] for s in gin_internals._REGISTRY._selector_map]
-        return f"{message} {nearest(unknown.group(1).rsplit('.', 1)[-1], known)}"
+        known = [".".join(s.split(".")[-2:]) for s in gin_internals._REGISTRY._selector_map]
+        return f"{message} {nearest(unknown.group(1), known)}"
     return message
 
 

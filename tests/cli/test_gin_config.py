@@ -1,0 +1,74 @@
+"""Tests of codet5p_jax.cli.gin_config and main: what a user can get wrong on a command line."""
+
+import pytest
+
+from codet5p_jax.cli import gin_config
+from codet5p_jax.cli.main import main
+from codet5p_jax.cli.train import train
+
+RECIPE = "recipes/quickstart_stage1.gin"
+FOLDERS = ["MODEL_DIR=/tmp/m", "CORPUS_DIR=/tmp/c", "TOKENIZER_DIR=/tmp/t"]
+
+
+def _bind(*bindings, files=(RECIPE,)):
+    return gin_config.bind(train, gin_files=files, bindings=[*FOLDERS, *bindings])
+
+
+def test_a_recipe_binds_and_a_binding_wins_over_it():
+    _bind("DENOISING_STEPS=7", "MODEL_DIR=runs/my run")
+    text = gin_config.config_text()
+    assert "DENOISING_STEPS = 7" in text
+    assert "MODEL_DIR = 'runs/my run'" in text
+
+
+@pytest.mark.parametrize(
+    "bindings, files, message",
+    [
+        (["DENOISNG_STEPS=7"], [RECIPE], r"defines 'DENOISNG_STEPS'. Did you mean DENOISING_STEPS"),
+        (
+            ["optimizer.adamw.wieght_decay=1"],
+            [RECIPE],
+            r"'wieght_decay'. Did you mean weight_decay",
+        ),
+        (["optimiser.adamw.b1=1"], [RECIPE], r"optimiser.*Did you mean .*optimizer"),
+        (["optimizer.adamv.b1=1"], [RECIPE], r"adamv.*Did you mean .*adamw"),
+        ([], ["recipes/quikstart_stage1.gin"], r"Did you mean recipes/quickstart_stage1\.gin"),
+        (["DENOISING_STEPS"], [RECIPE], r"is not of the form NAME=VALUE"),
+    ],
+)
+def test_a_typo_names_the_nearest_valid_name(bindings, files, message):
+    with pytest.raises(gin_config.GinConfigError, match=message):
+        _bind(*bindings, files=files)
+
+
+def test_what_a_recipe_requires_is_listed_with_its_flags():
+    with pytest.raises(gin_config.GinConfigError, match=r"Give .*--gin\.MODEL_DIR=\.\.\."):
+        gin_config.bind(train, gin_files=[RECIPE], bindings=[])
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["tarin"], "unknown command 'tarin'. Did you mean train?"),
+        (["train"], "Give a recipe: codet5p train --gin_file="),
+        (["train", "--gin_flie=x"], "Did you mean --gin_file"),
+        (["pretrain", "--recipe=quikstart", "--out=x"], "Did you mean quickstart?"),
+        (
+            ["train", f"--gin_file={RECIPE}", *(f"--gin.{f}" for f in FOLDERS)],
+            "CORPUS_DIR is '/tmp/c', which is no folder. Give the output of `codet5p corpus build`",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(words, message, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(words)
+    assert exit_.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("codet5p: error: ") and message in lines[0]
+
+
+def test_help_lists_the_commands(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main([])
+    assert exit_.value.code == 0
+    assert "pretrain" in capsys.readouterr().out

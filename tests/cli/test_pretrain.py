@@ -1,0 +1,67 @@
+"""Tests of codet5p_jax.cli.pretrain; the stations themselves run in tests/end_to_end."""
+
+import argparse
+import json
+
+import pytest
+
+from codet5p_jax.cli import pretrain
+from codet5p_jax.cli.pretrain import RECIPES, Station, plan
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The commands that were run; the one called "fail" fails once."""
+    made = []
+
+    def call(words):
+        made.append(words[0])
+        return 1 if words[0] == "fail" and made.count("fail") == 1 else 0
+
+    monkeypatch.setattr(pretrain, "_call", call)
+    return made
+
+
+def _stations(tmp_path, *names):
+    result = tmp_path / "result"
+    result.touch()
+    return [Station(name, [name], result) for name in names]
+
+
+def _run(monkeypatch, tmp_path, stations):
+    monkeypatch.setattr(pretrain, "plan", lambda recipe, out: stations)
+    return pretrain.run(
+        argparse.Namespace(recipe="quickstart", out=str(tmp_path), dry_run=False)
+    )
+
+
+def test_a_failed_station_stops_the_job_and_is_run_again(monkeypatch, tmp_path, calls, capsys):
+    stations = _stations(tmp_path, "first", "fail", "last")
+    assert _run(monkeypatch, tmp_path, stations) == 1
+    assert "'fail' failed with exit code 1" in capsys.readouterr().err
+    assert _run(monkeypatch, tmp_path, stations) == 0
+    assert calls == ["first", "fail", "fail", "last"]
+
+
+def test_a_station_whose_result_is_gone_or_command_changed_runs_again(monkeypatch, tmp_path, calls):
+    [first, last] = _stations(tmp_path, "first", "last")
+    assert _run(monkeypatch, tmp_path, [first, last]) == 0
+    assert _run(monkeypatch, tmp_path, [first, last]) == 0
+    assert calls == ["first", "last"]
+    assert _run(monkeypatch, tmp_path, [first, Station("last", ["other"], last.result)]) == 0
+    assert calls[2:] == ["other"]
+    first.result.unlink()
+    assert _run(monkeypatch, tmp_path, [first]) == 0
+    assert calls[3:] == ["first"]
+
+
+def test_what_was_done_is_recorded_with_its_seconds(monkeypatch, tmp_path, calls):
+    _run(monkeypatch, tmp_path, _stations(tmp_path, "first"))
+    record = json.loads((tmp_path / "stations.json").read_text())["first"]
+    assert record["words"] == ["first"] and record["seconds"] >= 0
+
+
+def test_the_plan_names_each_station_once_and_writes_below_out(tmp_path):
+    stations = plan(RECIPES["quickstart"], tmp_path)
+    assert len({station.name for station in stations}) == len(stations)
+    assert all(station.result.is_relative_to(tmp_path) for station in stations)
