@@ -20,6 +20,7 @@ STREAMS = {  # stream of stage 1 -> its mixture
     "decoder_clm": "unimodal_decoder_clm",
 }
 UNIGRAM_EXAMPLES = 4096  # training examples counted: some 400,000 tokens in the quickstart
+LOG_WIDTH = 110
 # Of a model whose metadata does not tell its lengths: those of the quickstart.
 DEFAULT_LENGTHS: Mapping[str, Mapping[str, int]] = {
     "span_denoising": {"inputs": 128, "targets": 48},
@@ -174,6 +175,8 @@ def _print(evaluation: Mapping[str, Any], path: pathlib.Path) -> None:
     from codet5p_jax.evaluation.terminal_table import evaluation_table
 
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=LOG_WIDTH)  # a log has no width of its own
     console.print(evaluation_table(evaluation))
     for sample in evaluation["samples"]:
         body = "\n".join(

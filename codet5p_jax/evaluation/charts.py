@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from codet5p_jax.evaluation.markup import Markup, join, tag
 
 WIDTH, HEIGHT = 380, 236  # user units; shown at about 1:1, so 12 units of text are 12 pixels
-LEFT, RIGHT, TOP, BOTTOM = 56, 12, 20, 44
+LEFT, RIGHT, TOP, BOTTOM = 62, 12, 20, 42
 Number = int | float
 MAX_POINTS = 400  # more are averaged in bins: a screen shows no more
 
@@ -93,7 +93,7 @@ def line_chart(
     left, right = _horizontal_extent(thinned)
     x_ticks = [tick for tick in ticks(left, right, count=4) if left <= tick <= right]
     low, high = _extent(thinned, "y")
-    y_ticks = ticks(min(0.0, low) if from_zero else low, high)
+    y_ticks = ticks(min(0.0, low), high or 1.0) if from_zero else ticks(low, high)
     x = Scale(low=left, high=right, start=LEFT, end=WIDTH - RIGHT)
     y = Scale(low=y_ticks[0], high=y_ticks[-1], start=HEIGHT - BOTTOM, end=TOP)
     drawing = tag(

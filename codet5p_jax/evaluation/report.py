@@ -20,6 +20,7 @@ from codet5p_jax.evaluation.markup import (
 )
 from codet5p_jax.evaluation.run_files import (
     RunFiles,
+    is_sum_of_losses,
     loss_names,
     metric_names,
     non_finite_steps,
@@ -29,7 +30,8 @@ from codet5p_jax.evaluation.run_files import (
 )
 
 LEARNING_RATE = "learning_rate"
-THROUGHPUT = "timing/tokens_per_second"
+TOKENS = "timing/tokens_per_second"
+STEPS = "timing/steps_per_second"
 
 
 def write_report(
@@ -95,18 +97,21 @@ def _date(seconds: float) -> str:
 
 def _curves(run: RunFiles, number: int) -> Markup:
     """The charts of one run: every loss, learning rate, throughput, the rest folded away."""
+    names = loss_names(run)
     losses = [
-        _chart(run, name, title=_loss_title(name), y_label=f"loss ({_loss_unit(name)})")
-        for name in loss_names(run)
+        _chart(
+            run, name, title=_loss_title(name, names), y_label=f"loss ({_loss_unit(name, names)})"
+        )
+        for name in names
     ]
     rates = [
         _chart(run, LEARNING_RATE, title="Learning rate", y_label="learning rate", from_zero=True),
-        _chart(run, THROUGHPUT, title="Throughput", y_label="tokens per second", from_zero=True),
+        _throughput(run),
     ]
     further = [
         _chart(run, name, title=name, y_label=name.rpartition("/")[2])
         for name in metric_names(run)
-        if name not in {*loss_names(run), LEARNING_RATE, THROUGHPUT}
+        if name not in {*names, LEARNING_RATE, TOKENS, STEPS}
     ]
     return tag(
         "section",
@@ -132,15 +137,31 @@ def _chart(
     )
 
 
-def _loss_title(name: str) -> str:
-    stream = name.removesuffix("/loss").removesuffix("_loss")
-    return "Total of all objectives" if stream == "loss" else stream.replace("_", " ")
+def _throughput(run: RunFiles) -> Markup:
+    """Tokens per second; steps per second of a run that counted no tokens."""
+    counted = any(series(run, TOKENS, split="train")[1])
+    name, label = (TOKENS, "tokens per second") if counted else (STEPS, "steps per second")
+    return _chart(run, name, title="Throughput", y_label=label, from_zero=True)
 
 
-def _loss_unit(name: str) -> str:
+def _loss_title(name: str, names: Sequence[str]) -> str:
+    if name == "loss":
+        return "Sum of all objectives"
+    stream, _, part = name.rpartition("/")
+    if part == "loss":
+        return _words(stream) + (", sum of its losses" if is_sum_of_losses(name, names) else "")
+    return _words(part.removesuffix("_loss"))
+
+
+def _words(name: str) -> str:
+    words = name.replace("_", " ").replace("clm", "causal LM")
+    return words[:1].upper() + words[1:]
+
+
+def _loss_unit(name: str, names: Sequence[str]) -> str:
     if "contrastive" in name or "matching" in name:
         return "nats per pair"
-    return "nats" if name == "loss" else "nats per token"
+    return "nats" if is_sum_of_losses(name, names) else "nats per token"
 
 
 def _remarks(run: RunFiles) -> list[Markup]:
@@ -148,8 +169,9 @@ def _remarks(run: RunFiles) -> list[Markup]:
     phases = phase_starts(run)
     remarks = []
     if len(phases) > 1:
-        named = [f"{n}: {p} from step {s:,.0f}" for n, (s, p) in enumerate(phases, start=1)]
-        remarks.append(tag("p", "Phases (dashed lines). ", "; ".join(named), ".", class_="note"))
+        later = [f"{n}: {p}, after step {s:,.0f}" for n, (s, p) in enumerate(phases[1:], start=2)]
+        named = "; ".join([f"1: {phases[0][1]}", *later])
+        remarks.append(tag("p", f"Phases (dashed lines). {named}.", class_="note"))
     if run.skipped_lines:
         numbers = ", ".join(map(str, run.skipped_lines[:10]))
         text = f"{len(run.skipped_lines)} unreadable line(s) of metrics.jsonl left out: {numbers}."

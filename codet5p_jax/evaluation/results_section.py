@@ -83,8 +83,8 @@ def samples(evaluation: Mapping[str, Any]) -> Markup | None:
 
 def _headline(evaluation: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     rows = evaluation.get("retrieval", [])
-    last = {row["ranking"]: row for row in rows}
-    return [last[name] for name in HEADLINES if name in last]
+    first = {row["ranking"]: row for row in reversed(rows)}  # the first of a name: over all texts
+    return [first[name] for name in HEADLINES if name in first]
 
 
 def _setting(setting: Mapping[str, Any]) -> Markup:

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 Record = Mapping[str, Any]
@@ -101,14 +101,22 @@ def non_finite_steps(run: RunFiles, name: str) -> tuple[int, ...]:
 
 
 def loss_names(run: RunFiles) -> tuple[str, ...]:
-    """Returns the names of all losses, in order of first appearance; the total comes last."""
+    """Returns the names of all losses, in order of first appearance; sums of others come last."""
     names = dict.fromkeys(
         key
         for record in run.records
         for key in record
         if key == "loss" or key.endswith(("/loss", "_loss"))
     )
-    return tuple(sorted(names, key=lambda name: name == "loss"))
+    return tuple(sorted(names, key=lambda name: is_sum_of_losses(name, names)))
+
+
+def is_sum_of_losses(name: str, names: Iterable[str]) -> bool:
+    """Whether loss `name` is the sum of others: "pairs/loss" is that of "pairs/matching_loss"."""
+    stream = name.removesuffix("loss")
+    return any(
+        other != name and other.startswith(stream) and other.endswith("loss") for other in names
+    )
 
 
 def metric_names(run: RunFiles) -> tuple[str, ...]:
@@ -132,12 +140,12 @@ def splits(run: RunFiles) -> tuple[str, ...]:
 
 
 def phase_starts(run: RunFiles) -> tuple[tuple[float, str], ...]:
-    """Returns (first step, name) of every training phase."""
-    starts: dict[str, float] = {}
+    """Returns (last logged step before it, name) of every training phase, the first at 0."""
+    ends: dict[str, float] = {}
     for record in run.records:
         if record.get("split", "train") == "train" and record.get("phase"):
-            starts.setdefault(str(record["phase"]), float(record["step"]))
-    return tuple((step, name) for name, step in starts.items())
+            ends[str(record["phase"])] = float(record["step"])
+    return tuple(zip([0.0, *ends.values()], ends, strict=False))
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:

@@ -49,19 +49,25 @@ def docstring_samples(
     *,
     lengths: SampleLengths,
 ) -> list[dict[str, Any]]:
-    """Returns what the model says about each function, decoding greedily from `[TDEC]`."""
+    """Returns what the model says about each function, decoding greedily from `[TDEC]`.
+
+    The prompt is what the model reads: the function's beginning, if it is longer.
+    """
     if not pairs:
         return []
+    tokens = token_rows([pair.code for pair in pairs], tokenizer, length=lengths.code)
     generations = generate(
         trained.model,
         trained.params,
-        token_rows([pair.code for pair in pairs], tokenizer, length=lengths.code),
+        tokens,
         max_length=lengths.docstring,
         prompt=np.full([len(pairs), 1], tokenizer.tdec_id, np.int32),
     )
     return [
-        _sample("code_to_text", pair, prompt=pair.code, reference=pair.text, output=output)
-        for pair, output in zip(pairs, _texts(tokenizer, generations.tokens), strict=True)
+        _sample("code_to_text", pair, prompt=prompt, reference=pair.text, output=output)
+        for pair, prompt, output in zip(
+            pairs, _texts(tokenizer, tokens), _texts(tokenizer, generations.tokens), strict=True
+        )
     ]
 
 

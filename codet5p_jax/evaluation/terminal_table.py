@@ -3,90 +3,103 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
-from codet5p_jax.evaluation.results_section import OBJECTIVES
-
 NONE = "–"
+MEASURES = {
+    "unimodal_span_denoising": "span denoising",
+    "unimodal_seq2seq_clm": "causal LM, enc.-dec.",
+    "unimodal_decoder_clm": "causal LM, decoder",
+}
+Row = tuple[str, ...]
 
 
 def evaluation_table(evaluation: Mapping[str, Any]) -> Table:
-    """Returns a rich table of losses, retrieval and matching."""
-    table = Table(title="Evaluation on held-out packages")
+    """Returns a rich table of losses, retrieval and matching; about 90 characters wide."""
+    table = Table(
+        title="Evaluation on held-out packages",
+        caption=f"Loss in nats per target token; {_codes(evaluation)}"
+        "told apart: the own code is the likelier. ! no better than the baseline",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
     table.add_column("measure")
-    for name in ("baseline", "before stage 2", "after stage 2", "95% interval", "over"):
+    for name in ("over", "baseline", "stage 1", "stage 2", "95% interval"):
         table.add_column(name, justify="right")
-    for row in _losses(evaluation):
-        table.add_row(*row)
-    table.add_section()
-    for row in _retrieval(evaluation):
-        table.add_row(*row)
-    table.add_section()
-    for row in _matching(evaluation):
-        table.add_row(*row)
+    for part in (_losses, _retrieval, _matching):
+        for row in part(evaluation):
+            table.add_row(*row)
+        table.add_section()
     return table
 
 
-def _losses(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+def _codes(evaluation: Mapping[str, Any]) -> str:
+    sizes = {row["codes"] for row in evaluation["retrieval"]}
+    return f"MRR among {max(sizes):,} codes; " if sizes else ""
+
+
+def _losses(evaluation: Mapping[str, Any]) -> Iterator[Row]:
     for row in evaluation["losses"]:
-        before = f"{row['before']:.3f}" if "before" in row else NONE
         yield (
-            f"{OBJECTIVES.get(row['objective'], row['objective'])}, nats per token",
-            f"{row['unigram']:.3f} (unigram)",
-            before,
-            _marked(row["after"], worse=row["after"] >= row["unigram"]),
-            NONE,
+            f"{MEASURES.get(row['objective'], row['objective'])}, loss",
             f"{row['tokens']:,} tokens",
+            f"unigram {row['unigram']:.3f}",
+            f"{row['before']:.3f}" if "before" in row else NONE,
+            _marked(f"{row['after']:.3f}", worse=row["after"] >= row["unigram"]),
+            "",
         )
 
 
-def _retrieval(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+def _retrieval(evaluation: Mapping[str, Any]) -> Iterator[Row]:
     rows = {row["ranking"]: row for row in reversed(evaluation["retrieval"])}  # the first wins
     after, before = rows["after"], rows.get("before")
-    over = f"{after['queries']:,} texts, {after['codes']:,} codes"
-    mrr = _mean(after)
-    random, bm25 = _mean(rows["random"]), _mean(rows["bm25"])
-    shown = f"{_mean(before):.4f}" if before else NONE
-    marked = _marked(mrr, worse=mrr <= random, digits=4)
-    yield "text-to-code MRR", f"{random:.4f} (random)", shown, marked, _interval(after), over
-    marked = _marked(mrr, worse=mrr <= bm25, digits=4)
-    yield "", f"{bm25:.4f} (BM25)", shown, marked, "", ""
-    if "reranked" not in rows:
-        return
-    same = [row for row in evaluation["retrieval"] if row["ranking"] == "after"][-1]
-    reranked = rows["reranked"]
-    yield (
-        "… re-ranked by the matching head",
-        f"{_mean(same):.4f} (cosine)",
-        NONE,
-        _marked(_mean(reranked), worse=_mean(reranked) <= _mean(same), digits=4),
-        _interval(reranked),
+    for baseline in ("random", "bm25"):
+        yield (
+            "text-to-code MRR",
+            f"{after['queries']:,} texts",
+            f"{'BM25' if baseline == 'bm25' else baseline} {_mean(rows[baseline]):.4f}",
+            f"{_mean(before):.4f}" if before else NONE,
+            _marked(f"{_mean(after):.4f}", worse=_mean(after) <= _mean(rows[baseline])),
+            _interval(after["mrr"]["all"]),
+        )
+    if "reranked" in rows:
+        same = [row for row in evaluation["retrieval"] if row["ranking"] == "after"][-1]
+        yield _reranked(rows["reranked"], same)
+
+
+def _reranked(reranked: Mapping[str, Any], cosine: Mapping[str, Any]) -> Row:
+    return (
+        "… re-ranked by matching",
         f"{reranked['queries']:,} texts",
+        f"cosine {_mean(cosine):.4f}",
+        NONE,
+        _marked(f"{_mean(reranked):.4f}", worse=_mean(reranked) <= _mean(cosine)),
+        _interval(reranked["mrr"]["all"]),
     )
 
 
-def _matching(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+def _matching(evaluation: Mapping[str, Any]) -> Iterator[Row]:
     for row in evaluation["matching"]:
-        accuracy = row["accuracy"]
-        yield (
-            f"matching accuracy, {row['negatives']} negatives",
-            "50.0% (chance)",
-            NONE,
-            _marked(accuracy["mean"], worse=accuracy["mean"] <= 0.5, percent=True),
-            f"{accuracy['low']:.1%} to {accuracy['high']:.1%}",
-            f"{accuracy['count']:,} texts",
-        )
+        for measure, name in (("accuracy", "matching"), ("told_apart", "told apart")):
+            estimate = row[measure]
+            yield (
+                f"{name}, {row['negatives']} negatives",
+                f"{estimate['count']:,} texts",
+                "chance 50.0%",
+                NONE,
+                _marked(f"{estimate['mean']:.1%}", worse=estimate["mean"] <= 0.5),
+                f"{estimate['low']:.1%} to {estimate['high']:.1%}",
+            )
 
 
 def _mean(row: Mapping[str, Any]) -> float:
     return row["mrr"]["all"]["mean"]
 
 
-def _interval(row: Mapping[str, Any]) -> str:
-    return f"{row['mrr']['all']['low']:.4f} to {row['mrr']['all']['high']:.4f}"
+def _interval(estimate: Mapping[str, Any]) -> str:
+    return f"{estimate['low']:.3f} to {estimate['high']:.3f}"
 
 
-def _marked(value: float, *, worse: bool, digits: int = 3, percent: bool = False) -> str:
-    """A number that does not beat its baseline says so."""
-    text = f"{value:.1%}" if percent else f"{value:.{digits}f}"
-    return f"[bold red]{text} (no better)[/]" if worse else text
+def _marked(text: str, *, worse: bool) -> str:
+    return f"[bold red]! {text}[/]" if worse else text

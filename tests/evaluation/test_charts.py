@@ -118,3 +118,9 @@ def test_bars_are_in_proportion_and_carry_their_interval():
     svg = ET.fromstring(bar(0.25, maximum=0.5, low=0.2, high=0.3))
     assert svg.find("rect").attrib["width"] == "50.0"
     assert (svg.find("line").attrib["x1"], svg.find("line").attrib["x2"]) == ("40.0", "60.0")
+
+
+def test_an_axis_from_zero_starts_there_even_if_all_is_zero():
+    svg = _chart([Line(label="train", x=[1, 2], y=[0.0, 0.0])], from_zero=True).find("svg")
+    assert "0" in [text.text for text in svg.iter("text") if text.attrib["class"] == "end"]
+    assert not [text.text for text in svg.iter("text") if (text.text or "").startswith("-")]

@@ -188,9 +188,9 @@ def test_losses_that_were_not_finite_are_named(tmp_path):
     )
 
 
-def test_phases_are_listed_with_their_first_step(tmp_path):
+def test_phases_are_listed_with_the_step_before_them(tmp_path):
     run = _run(tmp_path / "run", lines=[{"step": 1000, "phase": "second", "pairs/loss": 1.0}])
-    assert "1: all from step 1; 2: second from step 1,000." in _Page(report_page(run)).text
+    assert "1: all; 2: second, after step 3." in _Page(report_page(run)).text
 
 
 @pytest.mark.parametrize("manifest", [{}, {"splits": None}, {"splits": {}, "sources": []}])
@@ -203,3 +203,19 @@ def test_write_report_puts_the_page_into_the_model_dir(tmp_path):
     path = write_report(_run(tmp_path / "run"))
     assert path == tmp_path / "run" / "report.html"
     assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_a_stream_with_several_losses_shows_each_and_their_sum(tmp_path):
+    line = {"step": 5, "pairs/matching_loss": 0.6, "pairs/text_to_code_loss": 4.0}
+    page = _Page(report_page(_run(tmp_path / "run", lines=[line])))
+    positions = [page.text.index(title) for title in ("Matching", "Text to code", "Pairs, sum")]
+    assert positions == sorted(positions)
+    assert "loss (nats per pair)" in page.text and "loss (nats per token)" in page.text
+
+
+def test_a_run_that_counted_no_tokens_shows_steps_per_second(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text(
+        json.dumps({"step": 1, "timing/tokens_per_second": 0.0, "timing/steps_per_second": 2.0})
+    )
+    text = _Page(report_page(RunFiles.read(tmp_path))).text
+    assert "steps per second" in text and "tokens per second" not in text

@@ -74,7 +74,7 @@ def test_losses_metrics_splits_and_phases_are_found_by_name(tmp_path):
     assert loss_names(run) == ("x/loss", "pairs/matching_loss", "loss")
     assert metric_names(run) == ("loss", "pairs/matching_loss", "x/loss")
     assert splits(run) == ("train", "eval")
-    assert phase_starts(run) == ((1, "one"), (5, "two"))
+    assert phase_starts(run) == ((0, "one"), (1, "two"))
 
 
 def test_the_other_files_are_optional(tmp_path):
