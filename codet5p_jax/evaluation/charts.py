@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from codet5p_jax.evaluation.markup import Markup, join, tag
 
 WIDTH, HEIGHT = 380, 236  # user units; shown at about 1:1, so 12 units of text are 12 pixels
-LEFT, RIGHT, TOP, BOTTOM = 62, 12, 20, 42
+LEFT, RIGHT, TOP, BOTTOM = 66, 12, 20, 42
 Number = int | float
 MAX_POINTS = 400  # more are averaged in bins: a screen shows no more
 
@@ -100,7 +100,11 @@ def line_chart(
         "svg",
         _grid(x, y, x_ticks, y_ticks),
         _axis_labels(x_label, y_label),
-        *(_marker(x, position, number) for number, position in enumerate(markers, start=2)),
+        *(
+            _marker(x, position, number)
+            for number, position in enumerate(markers, start=2)
+            if left <= position <= right
+        ),
         *(_curve(x, y, line) for line in thinned),
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
         role="img",

@@ -109,7 +109,7 @@ def _curves(run: RunFiles, number: int) -> Markup:
         _throughput(run),
     ]
     further = [
-        _chart(run, name, title=name, y_label=name.rpartition("/")[2])
+        _chart(run, name, title=_words(name), y_label=name.rpartition("/")[2].replace("_", " "))
         for name in metric_names(run)
         if name not in {*names, LEARNING_RATE, TOKENS, STEPS}
     ]

@@ -108,6 +108,12 @@ def test_phases_are_marked_and_numbered_from_two():
     assert re.search(r"\b2\b.*\b3\b", " ".join(figure.itertext()))
 
 
+def test_phases_that_began_before_the_curve_are_not_drawn():
+    figure = _chart([Line(label="train", x=[50, 100], y=[1.0, 2.0])], markers=[20, 70])
+    markers = [e for e in figure.iter("line") if e.attrib.get("class") == "marker"]
+    assert len(markers) == 1
+
+
 def test_a_metric_that_was_never_logged_says_so():
     figure = _chart([Line(label="train", x=[], y=[])])
     assert figure.find("svg") is None
