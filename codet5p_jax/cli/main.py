@@ -7,6 +7,8 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 
+from codet5p_jax.cli import quiet
+
 COMMANDS = {  # name -> (module, what it does)
     "pretrain": ("pretrain", "the main job: corpus, tokenizer, both stages, evaluation, export"),
     "corpus": ("corpus", "build a corpus from source code, or show one"),
@@ -20,6 +22,7 @@ COMMANDS = {  # name -> (module, what it does)
     "verify": ("verify", "compare an export with transformers"),
     "report": ("report", "draw a run into one HTML page"),
 }
+READS_TASKS = {"cache", "train", "eval"}  # what imports TensorFlow
 
 
 class UsageError(ValueError):
@@ -36,7 +39,6 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one subcommand and exits with its code; a user's mistake is one line and code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow only reads files here
     try:
         sys.exit(_run(words) or 0)
     except (ValueError, OSError, FloatingPointError, ImportError) as error:
@@ -75,7 +77,11 @@ def _run(words: list[str]) -> int | None:
     module = importlib.import_module(f"codet5p_jax.cli.{COMMANDS[name][0]}")
     parser = _Parser(prog=f"codet5p {name}", description=COMMANDS[name][1], allow_abbrev=False)
     module.add_arguments(parser)
-    return module.run(_parse(parser, as_bindings(rest)))
+    parsed = _parse(parser, as_bindings(rest))
+    quiet.errors_only()
+    if name in READS_TASKS:
+        quiet.import_quietly()
+    return module.run(parsed)
 
 
 def as_bindings(words: Iterable[str]) -> list[str]:

@@ -1,0 +1,45 @@
+"""Keeps what libraries write at import and below errors off the terminal."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def silenced_stderr() -> Iterator[None]:
+    """Swallows what C++ writes to standard error in the block; shows it if the block raises.
+
+    TensorFlow reports a missing GPU at import, before any log level of its own is read.
+    """
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as sink:
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            sink.seek(0)
+            os.write(saved, sink.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def import_quietly() -> None:
+    """Imports TensorFlow and SeqIO without what they write when no GPU is there."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with silenced_stderr():
+        import seqio  # noqa: F401
+        import tensorflow as tf
+
+        tf.config.set_visible_devices([], "GPU")  # TensorFlow reads files; JAX owns the devices
+
+
+def errors_only() -> None:
+    """Keeps absl's loggers, Orbax's among them, to errors."""
+    from absl import logging
+
+    logging.set_verbosity(logging.ERROR)
