@@ -55,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _fail(error: Exception) -> None:
     if os.environ.get("CODET5P_TRACEBACK"):
         raise error
-    print(f"codet5p: error: {error}", file=sys.stderr)
+    message = str(error).partition("\n  In call to configurable")[0]  # gin says where, at length
+    print(f"codet5p: error: {message}", file=sys.stderr)
     print("(set CODET5P_TRACEBACK=1 to see where it was raised)", file=sys.stderr)
     sys.exit(2)
 
