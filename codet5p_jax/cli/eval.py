@@ -172,6 +172,7 @@ def _print(evaluation: Mapping[str, Any], path: pathlib.Path) -> None:
     from rich.panel import Panel
     from rich.text import Text
 
+    from codet5p_jax.evaluation.results_section import SAMPLE_PARTS
     from codet5p_jax.evaluation.terminal_table import evaluation_table
 
     console = Console()
@@ -180,8 +181,9 @@ def _print(evaluation: Mapping[str, Any], path: pathlib.Path) -> None:
     console.print(evaluation_table(evaluation))
     for sample in evaluation["samples"]:
         body = "\n".join(
-            f"--- {name}\n{sample[name].strip()[:600]}"
-            for name in ("prompt", "reference", "output")
+            f"--- {title}\n{sample[name].strip()[:600]}"
+            for name, title in SAMPLE_PARTS.items()
+            if name in sample
         )
         title = Text(f"{sample['task']}: {sample['language']}, {sample['source']}")
         console.print(Panel(Text(body), title=title, title_align="left"))

@@ -111,7 +111,7 @@ def evaluate(
         shown.advance(1, note="re-ranked")
         matching = _matching(after, embedded["after"], pairs, tokenizer, config)
         shown.advance(1, note="matched")
-        samples = _samples(after, tokenizer, data.pairs, config)
+        samples = _samples(models, tokenizer, data.pairs, config)
         shown.advance(1, note="samples written")
     return {
         "setting": _setting(data, config),
@@ -212,17 +212,28 @@ def _matching(
 
 
 def _samples(
-    trained: TrainedModel, tokenizer: CodeTokenizer, held_out: HeldOutPairs, config: Evaluation
+    models: Mapping[str, TrainedModel],
+    tokenizer: CodeTokenizer,
+    held_out: HeldOutPairs,
+    config: Evaluation,
 ) -> Rows:
-    """Docstrings of the first functions that are long enough, completions of the next ones."""
+    """Docstrings of the first functions that are long enough, completions of the next ones.
+
+    Completions are also those of the model before stage 2, which trains no completion.
+    """
+    after = models["after"]
     chosen = first_long_enough(
         held_out.pairs, tokenizer, least=config.sample_least_tokens, count=2 * config.samples
     )
     lengths = SampleLengths(code=config.code_length)
     described, completed = chosen[: config.samples], chosen[config.samples :]
-    rows = completion_samples(trained, tokenizer, completed, lengths=lengths)
-    if trained.model.config.vocab_size > tokenizer.tdec_id:  # else it was never asked to describe
-        rows = docstring_samples(trained, tokenizer, described, lengths=lengths) + rows
+    rows = completion_samples(after, tokenizer, completed, lengths=lengths)
+    if "before" in models:
+        earlier = completion_samples(models["before"], tokenizer, completed, lengths=lengths)
+        pairs = zip(rows, earlier, strict=True)
+        rows = [{**row, "output_before": before["output"]} for row, before in pairs]
+    if after.model.config.vocab_size > tokenizer.tdec_id:  # else it was never asked to describe
+        rows = docstring_samples(after, tokenizer, described, lengths=lengths) + rows
     return rows
 
 

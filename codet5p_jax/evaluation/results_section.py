@@ -30,6 +30,12 @@ OBJECTIVES = {
     "unimodal_seq2seq_clm": "Causal LM, encoder-decoder",
     "unimodal_decoder_clm": "Causal LM, decoder only",
 }
+SAMPLE_PARTS = {
+    "prompt": "prompt",
+    "reference": "reference",
+    "output_before": "output before stage 2",
+    "output": "output",
+}
 TASKS = {"code_to_text": "Docstring", "completion": "Completion"}
 
 
@@ -212,8 +218,9 @@ def _sample(sample: Mapping[str, Any]) -> Markup:
         tag("h3", f"{kind} · {sample['language']} · {sample['source']}"),
         *(
             part
-            for name in ("prompt", "reference", "output")
-            for part in (tag("h4", name), tag("pre", sample[name] or "(empty)"))
+            for name, title in SAMPLE_PARTS.items()
+            if name in sample
+            for part in (tag("h4", title), tag("pre", sample[name] or "(empty)"))
         ),
         class_="card",
     )

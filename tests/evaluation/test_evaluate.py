@@ -65,6 +65,8 @@ def test_samples_are_the_first_pairs_that_are_long_enough(results, held_out):
     assert names == [pair.name for pair in held_out.pairs[:4]]
     assert [s["task"] for s in results["samples"]] == ["code_to_text"] * 2 + ["completion"] * 2
     described, completed = results["samples"][0], results["samples"][2]
+    assert "output_before" not in described
+    assert completed["output_before"] == completed["output"]  # the same model twice
     assert described["reference"] == held_out.pairs[0].text
     assert completed["prompt"] + completed["reference"] == held_out.pairs[2].code
 
