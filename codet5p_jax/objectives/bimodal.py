@@ -20,6 +20,7 @@ from codet5p_jax.objectives.losses import (
     matching_loss,
 )
 from codet5p_jax.objectives.matching import draw_negatives, replace_first, shift_right
+from codet5p_jax.objectives.metrics import nonpadding_share
 from codet5p_jax.objectives.momentum import Queue, empty_queue, moving_average
 from codet5p_jax.typing import Batch, Leaf, Metrics, PyTree, WeightedMean
 
@@ -182,6 +183,7 @@ class BimodalObjective:
         metrics |= {f"{name}_loss": part for name, part in parts.items()}
         metrics |= {
             "matching_accuracy": accuracy,
+            "nonpadding_tokens": nonpadding_share(batch["text_tokens"], batch["code_tokens"]),
             "text_to_code_accuracy": to_code.accuracy,
             "code_to_text_accuracy": to_text.accuracy,
         }

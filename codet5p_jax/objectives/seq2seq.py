@@ -1,7 +1,6 @@
 """Sequence-to-sequence objective: denoising, both causal LMs, generation, finetuning."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,6 +9,7 @@ from jaxtyping import Array, Float
 
 from codet5p_jax.models.codet5p import CodeT5p
 from codet5p_jax.objectives.losses import chunked_token_cross_entropy
+from codet5p_jax.objectives.metrics import nonpadding_share
 from codet5p_jax.typing import Batch, Metrics, PyTree, WeightedMean
 
 
@@ -58,7 +58,9 @@ class Seq2SeqObjective:
         metrics = {
             "cross_entropy": result.cross_entropy,
             "accuracy": result.accuracy,
-            "nonpadding_tokens": _nonpadding_tokens(batch),
+            "nonpadding_tokens": nonpadding_share(
+                batch["encoder_input_tokens"], batch["decoder_target_tokens"]
+            ),
         }
         return result.loss, metrics, state
 
@@ -96,13 +98,4 @@ def _decoder_output(
     encoded = model.encode(encoder_tokens, encoder_segments, train=train)
     return model.decode(
         encoded, encoder_tokens, decoder_tokens, encoder_segments, decoder_segments, train=train
-    )
-
-
-def _nonpadding_tokens(batch: Mapping[str, Array]) -> WeightedMean:
-    """Share of positions that hold a token, encoder and decoder together; total counts tokens."""
-    tokens = [batch["encoder_input_tokens"], batch["decoder_target_tokens"]]
-    return WeightedMean(
-        total=sum((jnp.sum(t != 0) for t in tokens), jnp.int32(0)).astype(jnp.float32),
-        weight=jnp.float32(sum(t.size for t in tokens)),
     )

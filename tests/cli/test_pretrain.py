@@ -30,9 +30,7 @@ def _stations(tmp_path, *names):
 
 def _run(monkeypatch, tmp_path, stations):
     monkeypatch.setattr(pretrain, "plan", lambda recipe, out: stations)
-    return pretrain.run(
-        argparse.Namespace(recipe="quickstart", out=str(tmp_path), dry_run=False)
-    )
+    return pretrain.run(argparse.Namespace(recipe="quickstart", out=str(tmp_path), dry_run=False))
 
 
 def test_a_failed_station_stops_the_job_and_is_run_again(monkeypatch, tmp_path, calls, capsys):
