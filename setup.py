@@ -1,5 +1,7 @@
 """Packaging of codet5p_jax. The ranges below were seen to install together on 3.11 and 3.12."""
 
+import pathlib
+
 import setuptools
 
 GRAMMARS = ("c", "c-sharp", "cpp", "go", "java", "javascript", "php", "python", "ruby")
@@ -53,7 +55,7 @@ setuptools.setup(
     name="codet5p_jax",
     version="0.1.0",
     description="Pretraining of CodeT5+ in JAX: from source code to an exported model.",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=pathlib.Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
