@@ -22,7 +22,7 @@ COMMANDS = {  # name -> (module, what it does)
     "verify": ("verify", "compare an export with transformers"),
     "report": ("report", "draw a run into one HTML page"),
 }
-READS_TASKS = {"cache", "train", "eval"}  # what imports TensorFlow
+READS_TASKS = {"tokenizer", "cache", "train", "eval"}  # what imports TensorFlow
 
 
 class UsageError(ValueError):
