@@ -34,7 +34,37 @@ class Linear(nn.Module):
         init = nn.with_logical_partitioning(nn.initializers.normal(self.stddev), self.axes)
         kernel = self.param("kernel", init, (x.shape[-1], self.features), jnp.float32)
         rows = x.reshape(-1, x.shape[-1]).astype(self.dtype)
-        return jnp.dot(rows, kernel.astype(self.dtype)).reshape(*x.shape[:-1], self.features)
+        return project(rows, kernel.astype(self.dtype)).reshape(*x.shape[:-1], self.features)
+
+
+@jax.custom_vjp
+def project(
+    rows: Float[Array, "rows in"], kernel: Float[Array, "in out"]
+) -> Float[Array, "rows out"]:
+    """Returns ``rows kernel``, with a gradient whose products are fast on CPU, too.
+
+    XLA's product of a transposed left side runs at half to nine tenths of the rate of a plain
+    one there; copying the rows transposed first costs little. Other devices need no copy.
+    """
+    return jnp.dot(rows, kernel)
+
+
+def _project_forward(rows, kernel):
+    return jnp.dot(rows, kernel), (rows, kernel)
+
+
+def _project_backward(residuals, d_out):
+    rows, kernel = residuals
+    d_kernel = jax.lax.platform_dependent(
+        rows,
+        d_out,
+        cpu=lambda rows, d_out: jnp.dot(jax.lax.optimization_barrier(rows.T), d_out),
+        default=lambda rows, d_out: jnp.dot(rows.T, d_out),
+    )
+    return jnp.dot(d_out, kernel.T), d_kernel
+
+
+project.defvjp(_project_forward, _project_backward)
 
 
 def gelu_new(x: Float[Array, "..."]) -> Float[Array, "..."]:
