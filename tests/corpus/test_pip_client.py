@@ -27,7 +27,7 @@ def _fetch(names, directory):
     ]
     done = []
     results = pip_client.fetch_wheels(
-        packages, directory, time.monotonic() + 60, lambda: done.append(1)
+        packages, directory, time.monotonic() + 240, lambda: done.append(1)
     )
     assert len(done) == len(packages)
     return results
