@@ -61,6 +61,22 @@ def bind(
     Raises:
         GinConfigError: For an unknown file, name, parameter or macro, and for a missing value.
     """
+    parse(gin_files=gin_files, bindings=bindings)
+    try:
+        return gin.get_configurable(function)
+    except ValueError as error:
+        raise GinConfigError(
+            f"No gin file of {', '.join(gin_files)} binds {function.__module__}; give a recipe, or "
+            "add --gin_file=runs/pretrain.gin"
+        ) from error
+
+
+def parse(*, gin_files: Sequence[str], bindings: Sequence[str]) -> None:
+    """Parses the files anew, then the bindings.
+
+    Raises:
+        GinConfigError: See `bind`.
+    """
     gin.clear_config()
     # Plain files only: gin's other reader looks into Python packages, and takes the folder runs/ of
     # the current directory, where `make pretrain` writes, for one when it is on sys.path.
@@ -76,7 +92,6 @@ def bind(
         _check_macros(bindings)
         gin.parse_config(quoted)
         _check_required()
-        return gin.get_configurable(function)
     except GinConfigError:
         raise
     except (ValueError, AttributeError, ImportError, SyntaxError, RuntimeError, OSError) as error:

@@ -1,5 +1,8 @@
 """Tests of codet5p_jax.cli.gin_config and main: what a user can get wrong on a command line."""
 
+import subprocess
+import sys
+
 import pytest
 
 from codet5p_jax.cli import gin_config
@@ -39,6 +42,14 @@ def test_a_recipe_binds_and_a_binding_wins_over_it():
 def test_a_typo_names_the_nearest_valid_name(bindings, files, message):
     with pytest.raises(gin_config.GinConfigError, match=message):
         _bind(*bindings, files=files)
+
+
+def test_a_file_that_is_no_recipe_is_told_apart():
+    command = [sys.executable, "-m", "codet5p_jax.cli.main", "train"]  # gin remembers modules
+    done = subprocess.run(
+        [*command, "--gin_file=models/codet5p_test.gin"], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "add --gin_file=runs/pretrain.gin" in done.stderr
 
 
 def test_what_a_recipe_requires_is_listed_with_its_flags():
