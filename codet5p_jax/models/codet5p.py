@@ -49,7 +49,9 @@ class CodeT5p(nn.Module):
     def setup(self):
         """Creates the parts."""
         config = self.config
-        self.token_embedder = TokenEmbedder(config.padded_vocab_size, config.embed_dim)
+        self.token_embedder = TokenEmbedder(
+            config.padded_vocab_size, config.embed_dim, config.embedding_stddev
+        )
         self.encoder = Encoder(config)
         if config.num_decoder_layers:
             self.decoder = Decoder(config)

@@ -17,7 +17,9 @@ VOCAB_MULTIPLE = 128  # lanes of a TPU register, and divisible by any usual mesh
 TASK_TOKENS = 3  # [ENC], [TDEC], [CDEC]: the last rows of a two-stage model's vocabulary
 
 # Fields that say how to compute, not what: models that differ in these alone share checkpoints.
-EXECUTION_FIELDS = frozenset({"scan_unroll", "remat_policy", "attention", "dtype", "dropout_rate"})
+EXECUTION_FIELDS = frozenset(
+    {"scan_unroll", "remat_policy", "attention", "dtype", "dropout_rate", "embedding_stddev"}
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,7 @@ class T5Config:
         relative_position_max_distance: Distances from here on share a bucket.
         layer_norm_epsilon: Added to the mean square in the norms.
         dropout_rate: Dropout everywhere T5 has it.
+        embedding_stddev: Standard deviation of the initial token embedding; T5 has 1.
         projection_dim: Width of the embedding of a whole sequence. None: no such head.
         matching_head: Whether there is a two-way text-code matching head (itm_head).
         scan_unroll: Layers per iteration of the loop over layers; the number of layers unrolls
@@ -63,6 +66,7 @@ class T5Config:
     relative_position_max_distance: int = 128
     layer_norm_epsilon: float = 1e-6
     dropout_rate: float = 0.1
+    embedding_stddev: float = 1.0
     projection_dim: int | None = None
     matching_head: bool = False
     scan_unroll: int = 1
@@ -213,6 +217,7 @@ MODELS: dict[str, T5Config] = {
         mlp_dim=512,
         projection_dim=128,
         matching_head=True,
+        embedding_stddev=0.1,  # a short run with AdamW cannot move one of 1
         dropout_rate=0.0,  # minutes of training see nothing often enough to overfit
         scan_unroll=2,  # on CPU an unrolled loop runs faster; two layers compile soon
     ),

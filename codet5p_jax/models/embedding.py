@@ -12,14 +12,16 @@ class TokenEmbedder(nn.Module):
     Attributes:
         rows: Rows of the table, padding rows included.
         embed_dim: Width of a row.
+        stddev: Standard deviation of the initial table.
     """
 
     rows: int
     embed_dim: int
+    stddev: float = 1.0
 
     def setup(self):
         """Creates the parts."""
-        init = nn.with_logical_partitioning(nn.initializers.normal(1.0), ("vocab", "embed"))
+        init = nn.with_logical_partitioning(nn.initializers.normal(self.stddev), ("vocab", "embed"))
         self.embedding = self.param("embedding", init, (self.rows, self.embed_dim), jnp.float32)
 
     def __call__(

@@ -56,12 +56,19 @@ def _project_forward(rows, kernel):
 def _project_backward(residuals, d_out):
     rows, kernel = residuals
     d_kernel = jax.lax.platform_dependent(
-        rows,
-        d_out,
-        cpu=lambda rows, d_out: jnp.dot(jax.lax.optimization_barrier(rows.T), d_out),
-        default=lambda rows, d_out: jnp.dot(rows.T, d_out),
+        rows, d_out, cpu=_product_with_transposed_copy, default=_product_with_transposed
     )
     return jnp.dot(d_out, kernel.T), d_kernel
+
+
+def _product_with_transposed_copy(rows, d_out):
+    # The first barrier keeps the copy from being made, and kept, as early as the forward pass.
+    rows, d_out = jax.lax.optimization_barrier((rows, d_out))
+    return jnp.dot(jax.lax.optimization_barrier(rows.T), d_out)
+
+
+def _product_with_transposed(rows, d_out):
+    return jnp.dot(rows.T, d_out)
 
 
 project.defvjp(_project_forward, _project_backward)

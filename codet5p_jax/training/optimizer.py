@@ -1,11 +1,15 @@
 """AdamW as CodeT5+ uses it: warm-up, linear decay, clipping, decay of matrices only."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import jax
 import optax
 
 from codet5p_jax.typing import PyTree
 
 NO_DECAY = ("norm", "bias", "temperature")  # parts of a parameter's path
+ONE_RATE: Mapping[str, float] = MappingProxyType({})
 
 
 def linear_schedule(
@@ -53,6 +57,7 @@ def adamw(
     eps: float = 1e-8,
     weight_decay: float = 0.1,
     max_gradient_norm: float | None = 1.0,
+    learning_rate_multipliers: Mapping[str, float] = ONE_RATE,
 ) -> optax.GradientTransformation:
     """Returns AdamW behind a clip of the global gradient norm.
 
@@ -63,10 +68,57 @@ def adamw(
         eps: Added to the root of the second moment.
         weight_decay: Share of a matrix subtracted per unit of learning rate (paper: 0.1).
         max_gradient_norm: Clip; None leaves gradients alone.
+        learning_rate_multipliers: Part of a parameter's path -> factor on its learning rate.
+            AdamW moves every weight by about the learning rate, whatever its size; T5's
+            embedding starts some ten times larger than its kernels.
     """
     adam = optax.adamw(
         learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=decayed
     )
-    if max_gradient_norm is None:
-        return adam
-    return optax.chain(optax.clip_by_global_norm(max_gradient_norm), adam)
+    parts = [adam]
+    if max_gradient_norm is not None:
+        parts.insert(0, optax.clip_by_global_norm(max_gradient_norm))
+    if learning_rate_multipliers:
+        parts.append(scale_modules(learning_rate_multipliers))
+    return optax.chain(*parts) if len(parts) > 1 else adam
+
+
+def scale_modules(multipliers: Mapping[str, float]) -> optax.GradientTransformation:
+    """Returns a transformation that multiplies the updates of some modules.
+
+    Args:
+        multipliers: Part of a parameter's path, such as "token_embedder" -> factor. Where several
+            parts occur in a path, their factors multiply.
+
+    Raises:
+        ValueError: (on init) A part occurs in no parameter's path.
+    """
+
+    def init(params: PyTree) -> optax.EmptyState:
+        paths = [_path(keys) for keys, _ in jax.tree_util.tree_leaves_with_path(params)]
+        for part in multipliers:
+            if not any(part in path for path in paths):
+                modules = ", ".join(sorted({path.split("/")[0] for path in paths}))
+                raise ValueError(
+                    f"learning_rate_multipliers names {part!r}, which occurs in no parameter's "
+                    f"path; the model has {modules}. Name one of these, or a part of a path."
+                )
+        return optax.EmptyState()
+
+    def scale(keys: tuple[jax.tree_util.KeyEntry, ...], update: jax.Array) -> jax.Array:
+        path = _path(keys)
+        for part, factor in multipliers.items():
+            if part in path:
+                update = update * factor
+        return update
+
+    def update(
+        updates: PyTree, state: optax.EmptyState, params: PyTree | None = None
+    ) -> tuple[PyTree, optax.EmptyState]:
+        return jax.tree_util.tree_map_with_path(scale, updates), state
+
+    return optax.GradientTransformation(init, update)
+
+
+def _path(keys: tuple[jax.tree_util.KeyEntry, ...]) -> str:
+    return jax.tree_util.keystr(keys, simple=True, separator="/")
