@@ -104,7 +104,7 @@ class Checkpoints:
             metadata=ocp.args.JsonRestore(),
         )
         restored = self._manager.restore(step, args=args)
-        return _usable(restored["state"]), restored["data"] or {}, step
+        return _usable(restored["state"], like), restored["data"] or {}, step
 
     def close(self) -> None:
         """Waits for writes and frees the directory."""
@@ -183,17 +183,28 @@ def _checkpoint_path(model_dir: str | pathlib.Path, step: int | None) -> pathlib
 
 
 def _storable(state: TrainState) -> TrainState:
-    """Replaces the typed random key, which has no place in a file, by its numbers."""
+    """Returns `state` as Orbax can write it.
+
+    The typed random key becomes its numbers; an array without elements, such as the queue of
+    size 0, becomes one zero, since Orbax refuses it.
+    """
     if isinstance(state.rng, jax.ShapeDtypeStruct):
         data = jax.eval_shape(jax.random.key_data, state.rng)
-        return state.replace(
-            rng=jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=state.rng.sharding)
-        )
-    return state.replace(rng=jax.random.key_data(state.rng))
+        numbers = jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=state.rng.sharding)
+    else:
+        numbers = jax.random.key_data(state.rng)
+    return jax.tree.map(
+        lambda leaf: leaf if leaf.size else np.zeros([1], leaf.dtype), state.replace(rng=numbers)
+    )
 
 
-def _usable(state: TrainState) -> TrainState:
-    return state.replace(rng=jax.random.wrap_key_data(state.rng))
+def _usable(state: TrainState, like: TrainState) -> TrainState:
+    state = state.replace(rng=jax.random.wrap_key_data(state.rng))
+    return jax.tree.map(
+        lambda leaf, wanted: leaf if wanted.size else jnp.zeros(wanted.shape, wanted.dtype),
+        state,
+        like,
+    )
 
 
 @contextmanager

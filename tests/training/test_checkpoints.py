@@ -3,6 +3,8 @@
 import errno
 import os
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from codet5p_jax.training.checkpoints import (
     newest_step,
     save_params,
 )
+from codet5p_jax.training.state import TrainState
 
 PARAMS = {"encoder": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}}
 
@@ -53,3 +56,19 @@ def test_a_full_disk_is_told_apart_and_the_earlier_checkpoint_named(tmp_path, mo
         checkpoints.wait()
     monkeypatch.undo()
     checkpoints.close()
+
+
+def test_a_state_with_an_empty_array_comes_back(tmp_path):
+    """Orbax writes no array without elements; the queue of size 0 is one."""
+    queue = {"features": jnp.zeros([0, 4]), "pointer": jnp.int32(2)}
+    state = TrainState(jnp.int32(5), PARAMS, {}, {"pairs": queue}, jax.random.key(3))
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(state, {"pairs": np.ones(1)}, {}, step=5)
+    checkpoints.wait()
+    restored, _, step = checkpoints.restore_newest(state)
+    checkpoints.close()
+    assert step == 5 and restored.objective_state["pairs"]["features"].shape == (0, 4)
+    assert int(restored.objective_state["pairs"]["pointer"]) == 2
+    np.testing.assert_array_equal(
+        jax.random.key_data(restored.rng), jax.random.key_data(state.rng)
+    )
