@@ -69,6 +69,4 @@ def test_a_state_with_an_empty_array_comes_back(tmp_path):
     checkpoints.close()
     assert step == 5 and restored.objective_state["pairs"]["features"].shape == (0, 4)
     assert int(restored.objective_state["pairs"]["pointer"]) == 2
-    np.testing.assert_array_equal(
-        jax.random.key_data(restored.rng), jax.random.key_data(state.rng)
-    )
+    np.testing.assert_array_equal(jax.random.key_data(restored.rng), jax.random.key_data(state.rng))
