@@ -50,7 +50,7 @@ def gin_directories() -> list[pathlib.Path]:
 
 def bind(
     function: Callable[..., Any], *, gin_files: Sequence[str], bindings: Sequence[str]
-) -> Callable[[], Any]:
+) -> Callable[..., Any]:
     """Returns `function` with its arguments bound by gin; parses the files anew.
 
     Args:

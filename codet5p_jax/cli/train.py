@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
             "Give a recipe: codet5p train --gin_file=recipes/quickstart_stage1.gin"
         )
     bound = gin_config.bind(train, gin_files=arguments.gin_file, bindings=arguments.gin_bindings)
-    return bound()
+    return bound(recipe=pathlib.Path(arguments.gin_file[0]).stem)
 
 
 def train(
@@ -49,6 +49,8 @@ def train(
     partitioner: Partitioner,
     schedule: Schedule,
     cache_dir: str | None = None,
+    language_temperature: float | None = None,
+    recipe: str | None = None,
     initial_checkpoint_path: str | None = None,
     seed: int = 0,
 ) -> int:
@@ -64,6 +66,9 @@ def train(
         partitioner: Places state and batches on the devices.
         schedule: How often to log, save and evaluate.
         cache_dir: Folder written by `codet5p cache`; None tokenises while training.
+        language_temperature: Languages are drawn in proportion to size ** (1 / temperature);
+            None means CodeT5's, 1 / 0.7.
+        recipe: What the run is called in its metadata and in the model card of its export.
         initial_checkpoint_path: MODEL_DIR whose newest parameters a new run starts from.
         seed: Root of the run's randomness.
     """
@@ -71,7 +76,10 @@ def train(
 
     for name, folder in (("CORPUS_DIR", corpus_dir), ("TOKENIZER_DIR", tokenizer_dir)):
         _check_folder(name, folder)
-    tasks.register(corpus_dir, tokenizer_dir, cache_dir=cache_dir)
+    temperature = tasks.SAMPLING_TEMPERATURE
+    if language_temperature is not None:
+        temperature = language_temperature
+    tasks.register(corpus_dir, tokenizer_dir, cache_dir=cache_dir, temperature=temperature)
     tokenizer = CodeTokenizer.from_directory(tokenizer_dir)
     model = _shared_config(curriculum, tokenizer).to_dict()
     identity = {
@@ -80,6 +88,7 @@ def train(
         "corpus": _corpus_fingerprint(corpus_dir),
     }
     run_metadata = {
+        "recipe": recipe,
         "model": model,
         "tokenizer": {"path": os.path.abspath(tokenizer_dir), "fingerprint": tokenizer.fingerprint},
         "corpus": {"path": os.path.abspath(corpus_dir), "fingerprint": identity["corpus"]},

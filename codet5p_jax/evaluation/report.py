@@ -58,22 +58,42 @@ def report_page(
     earlier: Sequence[RunFiles] = (),
     manifest: Mapping[str, Any] | None = None,
 ) -> str:
-    """Returns the page as text; it refers to nothing outside itself. See `write_report`."""
+    """Returns the page as text; it refers to nothing outside itself. See `write_report`.
+
+    Raises:
+        ValueError: If evaluation.json has not the shape that `codet5p eval` writes.
+    """
     name = run.directory.resolve().name
     template = importlib.resources.files("codet5p_jax.evaluation") / "report_page.html"
+    tiles, results, samples = _evaluation(run)
     body = [
         tag("h1", f"Training report: {name}"),
         tag("p", _summary(run, earlier), class_="note"),
-        results_section.tiles(run.evaluation or {}),
-        results_section.results(run.evaluation),
+        tiles,
+        results,
         *(_curves(each, number) for number, each in enumerate([*earlier, run], start=1)),
-        results_section.samples(run.evaluation or {}),
+        samples,
         corpus_section(manifest),
         *(_what_was_run(each) for each in [*earlier, run]),
     ]
     return string.Template(template.read_text(encoding="utf-8")).substitute(
         title=join([f"{name}: training report"]), body=join(body)
     )
+
+
+def _evaluation(run: RunFiles) -> tuple[Markup | None, Markup, Markup | None]:
+    found = run.evaluation or {}
+    try:
+        return (
+            results_section.tiles(found),
+            results_section.results(run.evaluation),
+            results_section.samples(found),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{str(run.directory / 'evaluation.json')!r} is not as `codet5p eval` writes it "
+            f"({type(error).__name__}: {error}). Write it again, or remove it."
+        ) from error
 
 
 def _summary(run: RunFiles, earlier: Sequence[RunFiles]) -> str:

@@ -46,9 +46,9 @@ def train_step(
     params = optax.apply_updates(state.params, updates)
     metrics |= {
         "learning_rate": _scalar(learning_rate(state.step)),
-        "gradient_norm": _scalar(optax.global_norm(grads)),
-        "update_norm": _scalar(optax.global_norm(updates)),
-        "parameter_norm": _scalar(optax.global_norm(params)),
+        "gradient_norm": _scalar(optax.tree.norm(grads)),
+        "update_norm": _scalar(optax.tree.norm(updates)),
+        "parameter_norm": _scalar(optax.tree.norm(params)),
     }
     new_state = state.replace(
         step=state.step + 1, params=params, opt_state=opt_state, objective_state=objective_state
