@@ -221,7 +221,9 @@ def test_a_run_that_counted_no_tokens_shows_steps_per_second(tmp_path):
     assert "steps per second" in text and "tokens per second" not in text
 
 
-@pytest.mark.parametrize("damage", [{"retrieval": [{"mrr": {}}]}, {"losses": 7}, {"samples": ["x"]}])
+@pytest.mark.parametrize(
+    "damage", [{"retrieval": [{"mrr": {}}]}, {"losses": 7}, {"samples": ["x"]}]
+)
 def test_an_evaluation_of_another_shape_is_an_error_with_its_path(tmp_path, damage):
     run = _run(tmp_path / "run", evaluation=damage)
     with pytest.raises(ValueError, match=r"evaluation\.json' is not as `codet5p eval` writes it"):
