@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from codet5p_jax.data.blocks import Block
+from codet5p_jax.data.damaged_files import damage_named
 from codet5p_jax.data.record_files import RecordFiles
 
 BYTES_AROUND_RECORD = 16  # length, its checksum, checksum of the record
@@ -88,16 +89,8 @@ class BlockReader:
         Raises:
             ValueError: If the file is damaged.
         """
-        try:
+        with damage_named(address.path, offset=address.offset):
             rows, end = self._compiled(*dataclasses.astuple(address))
-        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-            if not _is_damage(error):
-                raise
-            raise ValueError(
-                f"Record file {address.path!r} is damaged at or behind byte {address.offset:,}: "
-                f"{_reason(error)}. Delete its directory and write it again (`codet5p cache` or "
-                "`codet5p corpus build`)."
-            ) from error
         return {name: value.numpy() for name, value in rows.items()}, int(end)
 
     def _read(
@@ -136,12 +129,3 @@ def _read_records(path: tf.Tensor, offset: tf.Tensor, count: tf.Tensor) -> tf.Te
     )
     dataset = tf.data.experimental.from_variant(records, tf.TensorSpec([], tf.string))
     return dataset.batch(count).take(1).get_single_element()
-
-
-def _is_damage(error: tf.errors.OpError) -> bool:
-    return isinstance(error, tf.errors.DataLossError) or "Could not parse example" in error.message
-
-
-def _reason(error: tf.errors.OpError) -> str:
-    lines = [line for line in error.message.splitlines() if "record" in line or "parse" in line]
-    return lines[0].strip().rstrip(".") if lines else "its checksum is wrong"

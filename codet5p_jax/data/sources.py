@@ -11,6 +11,7 @@ import seqio
 import tensorflow as tf
 
 from codet5p_jax.data.blocks import Block
+from codet5p_jax.data.damaged_files import damage_named
 
 VERSION = "1.0.0"
 SPLITS = ("train", "validation", "test")
@@ -48,7 +49,11 @@ class CorpusSource(seqio.TfdsDataSource):
         return records.filter(lambda record: record["language"] == self.language)
 
     def num_input_examples(self, split: str) -> int:
-        """Returns the number of records of this language; the first call reads the split once."""
+        """Returns the number of records of this language; the first call reads the split once.
+
+        Raises:
+            ValueError: If a record file is damaged.
+        """
         counts = _count_languages(tuple(self.list_shards(split)))
         return counts.get(self.language, 0)
 
@@ -78,10 +83,13 @@ class CorpusParser:
 @functools.lru_cache(maxsize=64)
 def _count_languages(paths: tuple[str, ...]) -> Mapping[str, int]:
     counts: dict[str, int] = {}
-    for serialized in tf.data.TFRecordDataset(paths).batch(1024):
-        parsed = tf.io.parse_example(serialized, _text_features(["language"]))
-        for name, count in zip(*np.unique(parsed["language"], return_counts=True), strict=True):
-            counts[name.decode()] = counts.get(name.decode(), 0) + int(count)
+    for path in paths:
+        with damage_named(path):
+            for serialized in tf.data.TFRecordDataset(path).batch(1024):
+                languages = tf.io.parse_example(serialized, _text_features(["language"]))
+                found = np.unique(languages["language"], return_counts=True)
+                for name, count in zip(*found, strict=True):
+                    counts[name.decode()] = counts.get(name.decode(), 0) + int(count)
     return counts
 
 

@@ -188,14 +188,17 @@ def _storable(state: TrainState) -> TrainState:
     The typed random key becomes its numbers; an array without elements, such as the queue of
     size 0, becomes one zero, since Orbax refuses it.
     """
-    if isinstance(state.rng, jax.ShapeDtypeStruct):
-        data = jax.eval_shape(jax.random.key_data, state.rng)
-        numbers = jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=state.rng.sharding)
-    else:
-        numbers = jax.random.key_data(state.rng)
     return jax.tree.map(
-        lambda leaf: leaf if leaf.size else np.zeros([1], leaf.dtype), state.replace(rng=numbers)
+        lambda leaf: leaf if leaf.size else np.zeros([1], leaf.dtype),
+        state.replace(rng=_numbers(state.rng)),
     )
+
+
+def _numbers(rng: jax.Array | jax.ShapeDtypeStruct) -> jax.Array | jax.ShapeDtypeStruct:
+    if isinstance(rng, jax.ShapeDtypeStruct):
+        data = jax.eval_shape(jax.random.key_data, rng)
+        return jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=rng.sharding)
+    return jax.random.key_data(rng)
 
 
 def _usable(state: TrainState, like: TrainState) -> TrainState:

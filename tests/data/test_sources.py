@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 
 from codet5p_jax.data.sources import CorpusSource
@@ -29,3 +31,13 @@ def test_a_language_that_the_corpus_lacks_has_no_records(corpus_dir):
 def test_a_directory_without_corpus_says_how_to_build_one(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"No dataset 'code_files'.*codet5p corpus build"):
         CorpusSource("code_files", corpus_dir=tmp_path, language="go")
+
+
+def test_a_truncated_record_file_is_named_when_its_languages_are_counted(corpus_dir, tmp_path):
+    shutil.copytree(corpus_dir, tmp_path / "corpus")
+    files = (tmp_path / "corpus" / "code_files").rglob("code_files-train.tfrecord-*")
+    longest = max(files, key=lambda path: path.stat().st_size)
+    longest.write_bytes(longest.read_bytes()[:-9])
+    source = CorpusSource("code_files", corpus_dir=tmp_path / "corpus", language="python")
+    with pytest.raises(ValueError, match=rf"{longest.name}' is damaged.*truncated record"):
+        source.num_input_examples("train")
