@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     started = time.monotonic()
     for number, station in enumerate(stations, start=1):
         print(f"[{number}/{len(stations)}] {station.name}", flush=True)
-        code = _run_station(station, out)
+        code = _run_station(station, out, after=stations[number:])
         if code:
             _print_failure(station, code, out)
             return code
@@ -161,12 +161,16 @@ def plan(recipe: Recipe, out: pathlib.Path) -> list[Station]:
     ]
 
 
-def _run_station(station: Station, out: pathlib.Path) -> int:
+def _run_station(station: Station, out: pathlib.Path, *, after: Sequence[Station]) -> int:
+    """Runs a station that is not done; it, and those after it, count as not done from its start."""
     done = _read_done(out)
     if _is_done(station, done):
         print(f"    done before, in {done[station.name]['seconds']:.0f} s", flush=True)
         return 0
     print(f"    $ {_command_line(station.words)}", flush=True)
+    stale = {each.name for each in (station, *after)}
+    done = {name: record for name, record in done.items() if name not in stale}
+    _write_done(out, done)
     started = time.monotonic()
     code = _call(station.words)
     if code == 0:
@@ -201,6 +205,7 @@ def _read_done(out: pathlib.Path) -> dict[str, Any]:
 
 
 def _write_done(out: pathlib.Path, done: Mapping[str, Any]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
     new = out / f"{STATIONS_FILE}.new"
     new.write_text(json.dumps(done, indent=2) + "\n", encoding="utf-8")
     os.replace(new, out / STATIONS_FILE)

@@ -53,6 +53,19 @@ def test_a_station_whose_result_is_gone_or_command_changed_runs_again(monkeypatc
     assert calls[3:] == ["first"]
 
 
+def test_a_station_that_is_stopped_when_done_again_is_not_done(monkeypatch, tmp_path, calls):
+    """As when stage 2 was deleted, begun again and killed: its files are there, half trained."""
+    stations = _stations(tmp_path, "first", "second", "third")
+    assert _run(monkeypatch, tmp_path, stations) == 0
+    stations[1] = Station("second", ["killed"], tmp_path / "gone")
+    monkeypatch.setattr(pretrain, "_call", lambda words: 137)
+    assert _run(monkeypatch, tmp_path, stations) == 137
+    stations[1] = Station("second", ["second"], tmp_path / "result")
+    monkeypatch.setattr(pretrain, "_call", lambda words: calls.append(words[0]) or 0)
+    assert _run(monkeypatch, tmp_path, stations) == 0
+    assert calls[3:] == ["second", "third"]
+
+
 def test_what_was_done_is_recorded_with_its_seconds(monkeypatch, tmp_path, calls):
     _run(monkeypatch, tmp_path, _stations(tmp_path, "first"))
     record = json.loads((tmp_path / "stations.json").read_text())["first"]
