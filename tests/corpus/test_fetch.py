@@ -41,7 +41,7 @@ def test_the_telling_line_of_a_client_has_no_address():
     messages = (
         "npm error code EAI_AGAIN\n"
         "npm error request to https://mirror.example/a failed, getaddrinfo EAI_AGAIN\n"
-        "npm error A complete log of this run can be found in: /root/log\n"
+        "npm error A complete log of this run can be found in: npm-debug.log\n"
     )
     assert last_error(messages) == "npm error request to failed, getaddrinfo EAI_AGAIN"
     assert last_error("x\nERROR: No such package\n\n") == "ERROR: No such package"
