@@ -1,12 +1,12 @@
 """The corpus as a SeqIO data source: one language of one dataset."""
 
+import collections
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, final
 
-import numpy as np
 import seqio
 import tensorflow as tf
 
@@ -82,15 +82,17 @@ class CorpusParser:
 
 @functools.lru_cache(maxsize=64)
 def _count_languages(paths: tuple[str, ...]) -> Mapping[str, int]:
-    counts: dict[str, int] = {}
+    counts: collections.Counter[str] = collections.Counter()
     for path in paths:
         with damage_named(path):
-            for serialized in tf.data.TFRecordDataset(path).batch(1024):
-                languages = tf.io.parse_example(serialized, _text_features(["language"]))
-                found = np.unique(languages["language"], return_counts=True)
-                for name, count in zip(*found, strict=True):
-                    counts[name.decode()] = counts.get(name.decode(), 0) + int(count)
+            counts.update(_languages(path))
     return counts
+
+
+def _languages(path: str) -> Iterator[str]:
+    for serialized in tf.data.TFRecordDataset(path).batch(1024):
+        parsed = tf.io.parse_example(serialized, _text_features(["language"]))
+        yield from (name.decode() for name in parsed["language"].numpy())
 
 
 def _text_features(names: Sequence[str]) -> dict[str, tf.io.FixedLenFeature]:
