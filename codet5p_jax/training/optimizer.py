@@ -1,5 +1,6 @@
 """AdamW as CodeT5+ uses it: warm-up, linear decay, clipping, decay of matrices only."""
 
+import functools
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -75,9 +76,8 @@ def adamw(
     adam = optax.adamw(
         learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=decayed
     )
-    parts = [adam]
-    if max_gradient_norm is not None:
-        parts.insert(0, optax.clip_by_global_norm(max_gradient_norm))
+    parts = [] if max_gradient_norm is None else [optax.clip_by_global_norm(max_gradient_norm)]
+    parts.append(adam)
     if learning_rate_multipliers:
         parts.append(scale_modules(learning_rate_multipliers))
     return optax.chain(*parts) if len(parts) > 1 else adam
@@ -93,32 +93,29 @@ def scale_modules(multipliers: Mapping[str, float]) -> optax.GradientTransformat
     Raises:
         ValueError: (on init) A part occurs in no parameter's path.
     """
-
-    def init(params: PyTree) -> optax.EmptyState:
-        paths = [_path(keys) for keys, _ in jax.tree_util.tree_leaves_with_path(params)]
-        for part in multipliers:
-            if not any(part in path for path in paths):
-                modules = ", ".join(sorted({path.split("/")[0] for path in paths}))
-                raise ValueError(
-                    f"learning_rate_multipliers names {part!r}, which occurs in no parameter's "
-                    f"path; the model has {modules}. Name one of these, or a part of a path."
-                )
-        return optax.EmptyState()
-
-    def scale(keys: tuple[jax.tree_util.KeyEntry, ...], update: jax.Array) -> jax.Array:
-        path = _path(keys)
-        for part, factor in multipliers.items():
-            if part in path:
-                update = update * factor
-        return update
-
-    def update(
-        updates: PyTree, state: optax.EmptyState, params: PyTree | None = None
-    ) -> tuple[PyTree, optax.EmptyState]:
-        return jax.tree_util.tree_map_with_path(scale, updates), state
-
-    return optax.GradientTransformation(init, update)
+    scales = [
+        optax.masked(optax.scale(factor), functools.partial(_holding, part=part))
+        for part, factor in multipliers.items()
+    ]
+    return optax.chain(*scales)
 
 
-def _path(keys: tuple[jax.tree_util.KeyEntry, ...]) -> str:
-    return jax.tree_util.keystr(keys, simple=True, separator="/")
+def _holding(params: PyTree, *, part: str) -> PyTree:
+    """Returns True at every parameter whose path holds `part`.
+
+    Raises:
+        ValueError: No path does.
+    """
+
+    def path(keys: tuple[jax.tree_util.KeyEntry, ...], _: jax.Array) -> str:
+        return jax.tree_util.keystr(keys, simple=True, separator="/")
+
+    paths = jax.tree_util.tree_map_with_path(path, params)
+    names = jax.tree.leaves(paths)
+    if not any(part in name for name in names):
+        raise ValueError(
+            f"learning_rate_multipliers names {part!r}, which occurs in no parameter's path; the "
+            f"model has {', '.join(sorted({name.split('/')[0] for name in names}))}. Name one of "
+            "these, or a part of a path."
+        )
+    return jax.tree.map(lambda name: part in name, paths)
