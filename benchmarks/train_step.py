@@ -38,6 +38,10 @@ def compare_with_transformers(
 
 def serve_steps(workload: Workload, *, scan_unroll: int) -> None:
     """Serves turns of our training step: the loop's own, with its metrics, on one stream."""
+    from codet5p_jax.cli.huge_pages import TUNABLES, restart_with_huge_pages
+
+    restart_with_huge_pages()  # as `codet5p train` does
+
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -93,6 +97,7 @@ def serve_steps(workload: Workload, *, scan_unroll: int) -> None:
             "jax": jax.__version__,
             "threads": len(os.sched_getaffinity(0)),
             "xla_flags": os.environ.get("XLA_FLAGS", ""),
+            "glibc_tunables": os.environ.get(TUNABLES, ""),
             "parameters": model.config.num_parameters(),
             "scan_unroll": scan_unroll,
             "compile_seconds": compile_seconds,

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 
-from codet5p_jax.cli import quiet
+from codet5p_jax.cli import huge_pages, quiet
 
 COMMANDS = {  # name -> (module, what it does)
     "pretrain": ("pretrain", "the main job: corpus, tokenizer, both stages, evaluation, export"),
@@ -23,6 +23,7 @@ COMMANDS = {  # name -> (module, what it does)
     "report": ("report", "draw a run into one HTML page"),
 }
 READS_TASKS = {"tokenizer", "cache", "train", "eval"}  # what imports TensorFlow
+RUNS_MODELS = {"pretrain", "train", "eval"}  # for long enough to start with huge pages
 
 
 class UsageError(ValueError):
@@ -39,6 +40,8 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one subcommand and exits with its code; a user's mistake is one line and code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None and RUNS_MODELS.intersection(words[:1]):
+        huge_pages.restart_with_huge_pages()
     try:
         sys.exit(_run(words) or 0)
     except (ValueError, OSError, FloatingPointError, ImportError) as error:

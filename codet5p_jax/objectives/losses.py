@@ -50,21 +50,67 @@ def token_cross_entropy(
         z_loss: Weight of logsumexp(logits)**2, which keeps logits from drifting.
         vocab_size: Number of real columns; None means all.
     """
-    columns = jax.lax.broadcasted_iota(targets.dtype, logits.shape, logits.ndim - 1)
-    at_target = jnp.sum(jnp.where(columns == targets[..., None], logits, 0.0), axis=-1)
-    log_normalizer = jax.nn.logsumexp(logits, axis=-1)
+    log_normalizer, at_target, largest = _normalizer_and_target(logits, targets)
     nats = log_normalizer - at_target
     loss = nats + z_loss * log_normalizer**2
     if label_smoothing:
         real = vocab_size or logits.shape[-1]
-        mean_logit = jnp.sum(jnp.where(columns < real, logits, 0.0), axis=-1) / real
+        mean_logit = jnp.sum(jnp.where(_columns(logits) < real, logits, 0.0), axis=-1) / real
         loss += label_smoothing * (at_target - mean_logit)
-    correct = (jnp.max(logits, axis=-1) == at_target).astype(weights.dtype)
+    correct = (largest == at_target).astype(weights.dtype)
 
     def mean(values: Float[Array, "*batch"]) -> WeightedMean:
         return WeightedMean(jnp.sum(values * weights), jnp.sum(weights))
 
     return TokenLoss(loss=mean(loss), cross_entropy=mean(nats), accuracy=mean(correct))
+
+
+@jax.custom_vjp
+def _normalizer_and_target(
+    logits: Float[Array, "*batch vocab"], targets: Int[Array, "*batch"]
+) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"], Float[Array, "*batch"]]:
+    """Returns logsumexp(logits), the logits at the targets, and the largest (no gradient).
+
+    Its own gradient keeps no array of the size of the logits but the logits themselves, and
+    writes one, in one pass.
+    """
+    return _normalizer_and_target_forward(logits, targets)[0]
+
+
+def _normalizer_and_target_forward(logits, targets):
+    largest = jnp.max(logits, axis=-1)
+    log_normalizer = largest + jnp.log(jnp.sum(jnp.exp(logits - largest[..., None]), axis=-1))
+    at_target = jax.lax.platform_dependent(
+        logits, targets, cpu=_take_target, default=_sum_where_target
+    )
+    return (log_normalizer, at_target, largest), (logits, targets, log_normalizer)
+
+
+def _take_target(logits, targets):
+    return jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+
+
+def _sum_where_target(logits, targets):  # of logits that are split along the vocabulary, too
+    return jnp.sum(jnp.where(_is_target(logits, targets), logits, 0.0), axis=-1)
+
+
+def _normalizer_and_target_backward(residuals, cotangents):
+    logits, targets, log_normalizer = residuals
+    d_normalizer, d_target, _ = cotangents
+    probabilities = jnp.exp(logits - log_normalizer[..., None])
+    d_logits = d_normalizer[..., None] * probabilities
+    return d_logits + jnp.where(_is_target(logits, targets), d_target[..., None], 0.0), None
+
+
+_normalizer_and_target.defvjp(_normalizer_and_target_forward, _normalizer_and_target_backward)
+
+
+def _is_target(logits, targets):
+    return _columns(logits) == targets[..., None]
+
+
+def _columns(logits):
+    return jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
 
 
 def chunked_token_cross_entropy(
