@@ -55,7 +55,7 @@ class Evaluation:
     code_length: int
     rerank_queries: int = 100
     rerank_candidates: int = 32
-    matching_texts: int = 200
+    matching_texts: int = 500
     samples: int = 3
     sample_least_tokens: int = 48
     seed: int = 0

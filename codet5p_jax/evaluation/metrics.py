@@ -132,8 +132,8 @@ class MatchingAccuracy:
 
     Attributes:
         accuracy: Mean over pairs of (positive accepted + negative rejected) / 2.
-        positives_accepted: Share of true pairs with match probability above 0.5.
-        negatives_rejected: Share of false pairs with match probability of 0.5 or less.
+        positives_accepted: Share of true pairs with a match probability above the threshold.
+        negatives_rejected: Share of false pairs with one not above it.
         told_apart: Share of texts whose own code is the likelier of the two; a tie counts half.
     """
 
@@ -148,7 +148,11 @@ class MatchingAccuracy:
 
 
 def matching_accuracy(
-    positive: Float[np.ndarray, " pairs"], negative: Float[np.ndarray, " pairs"], *, seed: int = 0
+    positive: Float[np.ndarray, " pairs"],
+    negative: Float[np.ndarray, " pairs"],
+    *,
+    threshold: float,
+    seed: int = 0,
 ) -> MatchingAccuracy:
     """Returns how well match probabilities separate true pairs from false ones.
 
@@ -157,10 +161,12 @@ def matching_accuracy(
     Args:
         positive: Match probability of each text with its own code.
         negative: Match probability of the same text with another code.
+        threshold: Probability above which a pair is taken for true. Here half the pairs are true;
+            a head trained where a share p was is right most often with p as threshold.
         seed: Seed of the bootstrap.
     """
-    accepted = (positive > 0.5).astype(np.float64)
-    rejected = (negative <= 0.5).astype(np.float64)
+    accepted = (positive > threshold).astype(np.float64)
+    rejected = (negative <= threshold).astype(np.float64)
     apart = (positive > negative) + 0.5 * (positive == negative)
     return MatchingAccuracy(
         accuracy=bootstrap_mean((accepted + rejected) / 2, seed=seed),

@@ -205,7 +205,8 @@ def _matching(rows: Sequence[Mapping[str, Any]]) -> Markup | None:
         for row in rows
     ]
     caption = (
-        "As many true as false pairs, so 50% is chance. Hard: the wrong code nearest by cosine. "
+        "As many true as false pairs, so 50% is chance; in training a third was true, so a pair "
+        "is taken for true from a probability of 1/3 on. Hard: the wrong code nearest by cosine. "
         "Told apart: the own code got the higher match probability."
     )
     return tag("div", tag("h3", "Matching"), table(header, body, caption=caption))

@@ -23,6 +23,10 @@ from codet5p_jax.retrieval.search import (
     top_k,
 )
 
+TRUE_SHARE = (
+    1 / 3
+)  # of the rows of the matching loss: a pair, (text, wrong code), (wrong text, code)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TokenizedPairs:
@@ -171,7 +175,10 @@ def matching_rows(
     ).reshape(len(codes), texts)
     positive, *negatives = probabilities
     return [
-        {"negatives": name, **matching_accuracy(positive, negative, seed=seed).to_dict()}
+        {
+            "negatives": name,
+            **matching_accuracy(positive, negative, threshold=TRUE_SHARE, seed=seed).to_dict(),
+        }
         for name, negative in zip(("random", "hard"), negatives, strict=True)
     ]
 

@@ -67,12 +67,26 @@ def test_uniform_logits_and_a_uniform_unigram_agree():
 
 
 def test_matching_accuracy_by_hand():
-    found = matching_accuracy(np.array([0.9, 0.4, 0.8, 0.3]), np.array([0.1, 0.2, 0.9, 0.3]))
+    found = matching_accuracy(
+        np.array([0.9, 0.4, 0.8, 0.3]), np.array([0.1, 0.2, 0.9, 0.3]), threshold=0.5
+    )
     assert found.positives_accepted == 0.5 and found.negatives_rejected == 0.75
     assert found.accuracy.mean == 0.625 and found.accuracy.count == 4
     assert found.told_apart.mean == (1 + 1 + 0 + 0.5) / 4
 
 
 def test_a_head_that_always_says_yes_is_right_half_the_time():
-    found = matching_accuracy(np.ones(50), np.ones(50))
+    found = matching_accuracy(np.ones(50), np.ones(50), threshold=0.5)
     assert (found.accuracy.low, found.accuracy.mean, found.accuracy.high) == (0.5, 0.5, 0.5)
+
+
+def test_the_share_of_true_pairs_in_training_is_the_threshold_that_errs_least():
+    rng = np.random.default_rng(0)
+    evidence = rng.normal(size=(2, 4_000)) + np.array([[1.0], [0.0]])  # of true and of false pairs
+    odds = np.exp(evidence - 0.5) * (1 / 2)  # likelihood ratio times the odds of one true in three
+    positive, negative = odds / (1 + odds)
+    by_threshold = {
+        threshold: matching_accuracy(positive, negative, threshold=threshold).accuracy.mean
+        for threshold in (0.2, 1 / 3, 0.5, 0.6)
+    }
+    assert max(by_threshold, key=by_threshold.get) == 1 / 3
