@@ -87,6 +87,8 @@ class BimodalObjective:
         alpha: Share of the momentum model in the contrastive targets, after the ramp.
         alpha_ramp_steps: Steps over which alpha grows from 0; 0 means none.
         initial_temperature: Start of the learned temperature (tau).
+        negative_hardness: Factor on the similarities that matching's negatives are drawn by: 1
+            prefers the most similar as the paper does, 0 draws all alike, which is easier to learn.
         chunk_length: See `Seq2SeqObjective`.
     """
 
@@ -98,6 +100,7 @@ class BimodalObjective:
     alpha: float = 0.0
     alpha_ramp_steps: int = 0
     initial_temperature: float = 0.07
+    negative_hardness: float = 1.0
     chunk_length: int | None = None
 
     def __post_init__(self) -> None:
@@ -107,6 +110,11 @@ class BimodalObjective:
         if not 0.0 <= self.momentum <= 1.0:
             raise ValueError(
                 f"BimodalObjective.momentum is {self.momentum}; it must lie in [0, 1]."
+            )
+        if self.negative_hardness < 0.0:
+            raise ValueError(
+                f"BimodalObjective.negative_hardness is {self.negative_hardness}; it must be 0 "
+                "(all negatives alike) or more (1 in the paper)."
             )
         config = self.model.config
         if config.projection_dim is None or not config.matching_head:
@@ -274,8 +282,9 @@ class BimodalObjective:
         """Matching loss and accuracy on the pairs, (text, wrong code) and (wrong text, code)."""
         positives = same_pair(batch["pair_ids"], batch["pair_ids"])
         code_rng, text_rng = jax.random.split(draw_rng)
-        wrong_code = draw_negatives(code_rng, similarities["text"], positives)
-        wrong_text = draw_negatives(text_rng, similarities["code"], positives)
+        logits = {side: self.negative_hardness * value for side, value in similarities.items()}
+        wrong_code = draw_negatives(code_rng, logits["text"], positives)
+        wrong_text = draw_negatives(text_rng, logits["code"], positives)
 
         def texts(x: Array) -> Array:  # of the rows (pair, wrong code, wrong text)
             return jnp.concatenate([x, x, x[wrong_text.index]])

@@ -92,6 +92,39 @@ def test_duplicates_of_a_pair_are_positives_and_never_negatives(objective, param
     assert float(metrics["matching_loss"].weight) == ROWS  # the pairs alone; no row is a negative
 
 
+def test_matching_at_great_hardness_is_that_of_the_most_similar_negatives(objective, params, rng):
+    batch, variables = _batch(), {"params": params}
+    hardest = dataclasses.replace(objective, negative_hardness=1e4)
+    _, metrics, _ = _loss(hardest, params, batch, rng)
+    text, code = (
+        np.asarray(objective.model.apply(variables, batch[f"{k}_tokens"], method="embed"))
+        for k in ("text", "code")
+    )
+    others = np.where(np.eye(ROWS, dtype=bool), -np.inf, text @ code.T)
+    own = np.arange(ROWS)
+    texts = np.concatenate([own, own, others.argmax(axis=0)])
+    codes = np.concatenate([own, others.argmax(axis=1), own])
+    logits = objective.model.apply(
+        variables, batch["text_tokens"][texts], batch["code_tokens"][codes], method="match"
+    )
+    true, false = np.asarray(jax.nn.log_softmax(logits)).T[::-1]
+    expected = -(true[:ROWS].sum() + false[ROWS:].sum()) / (3 * ROWS)
+    np.testing.assert_allclose(metrics["matching_loss"].compute(), expected, rtol=1e-5)
+
+
+def test_without_hardness_every_negative_is_as_likely_as_any(objective, params):
+    alike = dataclasses.replace(objective, queue_size=0, negative_hardness=0.0)
+    loss = jax.jit(lambda rng: _loss(alike, params, _batch(), rng)[1]["matching_loss"].compute())
+    seen = [float(loss(jax.random.key(seed))) for seed in range(60)]
+    # four texts and four codes have three negatives each: few draws are the same
+    assert len(set(seen)) > 45
+
+
+def test_a_hardness_below_zero_is_refused(objective):
+    with pytest.raises(ValueError, match=r"negative_hardness is -1\.0; it must be 0"):
+        dataclasses.replace(objective, negative_hardness=-1.0)
+
+
 def test_the_queue_and_the_momentum_model_move_in_training_only(objective, params, rng):
     state = objective.init(rng, params)
     moved = jax.tree.map(lambda p: p + 1.0, params)
