@@ -42,6 +42,7 @@ class PlainLines:
         total: Count at which the task is done; None when unknown.
         unit: What is counted, in the plural.
         stream: Where the lines go.
+        done: Count that was done before; it is no part of the rate.
         clock: Seconds; any origin.
     """
 
@@ -52,6 +53,7 @@ class PlainLines:
         *,
         unit: str = "items",
         stream: io.TextIOBase | None = None,
+        done: Number = 0,
         clock: Callable[[], float] = time.monotonic,
     ):
         self._description = description
@@ -59,9 +61,9 @@ class PlainLines:
         self._unit = unit
         self._stream = stream
         self._clock = clock
-        self._done = 0.0
+        self._done = float(done)
         self._note = ""
-        self._reports = collections.deque([(clock(), 0.0)], maxlen=_LINES_IN_RATE)
+        self._reports = collections.deque([(clock(), self._done)], maxlen=_LINES_IN_RATE)
         self._start = clock()
 
     def advance(self, count: Number = 1, *, note: str | None = None) -> None:
@@ -113,6 +115,7 @@ def progress(
     *,
     unit: str = "items",
     stream: io.TextIOBase | None = None,
+    done: Number = 0,
 ) -> Iterator[Progress]:
     """Shows the progress of a block of code, with its rate and the time left.
 
@@ -121,13 +124,14 @@ def progress(
         total: Count at which the task is done; None when unknown.
         unit: What is counted, in the plural.
         stream: Where it is shown; standard error by default.
+        done: Count that an earlier run did already; it is no part of the rate.
     """
     target = _standard_error() if stream is None else stream
     if target.isatty():
-        with _bar(description, total, unit=unit, stream=target) as bar:
+        with _bar(description, total, unit=unit, stream=target, done=done) as bar:
             yield bar
         return
-    lines = PlainLines(description, total, unit=unit, stream=target)
+    lines = PlainLines(description, total, unit=unit, stream=target, done=done)
     yield lines
     lines.close()
 
@@ -150,7 +154,7 @@ def track(
 
 @contextlib.contextmanager
 def _bar(
-    description: str, total: Number | None, *, unit: str, stream: io.TextIOBase
+    description: str, total: Number | None, *, unit: str, stream: io.TextIOBase, done: Number
 ) -> Iterator[Progress]:
     from rich import console
     from rich import progress as rich_progress
@@ -172,7 +176,7 @@ def _bar(
     )
     bars = rich_progress.Progress(*columns, console=console.Console(file=cast(IO[str], stream)))
     with bars:
-        yield _Bar(bars, bars.add_task(description, total=total, note=""))
+        yield _Bar(bars, bars.add_task(description, total=total, completed=int(done), note=""))
 
 
 def _standard_error() -> io.TextIOBase:

@@ -29,6 +29,14 @@ def test_plain_lines_come_every_ten_seconds_with_rate_and_time_left():
     assert stream.getvalue() == "training: 15 of 100 steps, 1.5 steps/s, 0:57 left (loss 2.5)\n"
 
 
+def test_what_an_earlier_run_did_is_no_part_of_the_rate():
+    clock, stream = _Clock(), io.StringIO()
+    lines = PlainLines("training", 60, unit="steps", stream=stream, done=40, clock=clock)
+    clock.seconds = 10.0
+    lines.advance(10)
+    assert stream.getvalue() == "training: 50 of 60 steps, 1 steps/s, 0:10 left\n"
+
+
 def test_plain_rate_forgets_a_slow_start():
     clock, stream = _Clock(), io.StringIO()
     lines = PlainLines("training", stream=stream, clock=clock)

@@ -31,7 +31,7 @@ class UsageError(ValueError):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Names the nearest valid subcommand or flag when one is unknown."""
+    """Raises what is wrong with a command line, where argparse would exit."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
         raise UsageError(f"{message} See: {self.prog} --help")

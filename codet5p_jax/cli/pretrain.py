@@ -240,7 +240,7 @@ def _print_end(out: pathlib.Path, seconds: float) -> None:
         f"  codet5p infer --export={out / 'export'} --text='def add(a, b):'\n"
         f"  codet5p corpus show {out / 'corpus'}\n"
         f"  codet5p train --gin_file=recipes/quickstart_stage1.gin --gin.ALL_STEPS=2000 "
-        f"--gin.TRAIN_STEPS=2150 ...   (commands: codet5p pretrain --dry_run --out={out})\n",
+        f"--gin.TRAIN_STEPS=2100 ...   (commands: codet5p pretrain --dry_run --out={out})\n",
         highlight=False,
         soft_wrap=True,
     )

@@ -1,6 +1,7 @@
 """`codet5p train`: from gin files to a training run."""
 
 import argparse
+import functools
 import json
 import os
 import pathlib
@@ -10,11 +11,11 @@ from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Any
 
-import jax
 import optax
 
 from codet5p_jax.cli import gin_config
 from codet5p_jax.models.config import EXECUTION_FIELDS, T5Config
+from codet5p_jax.objectives.bimodal import BimodalObjective
 from codet5p_jax.tokenizer import CodeTokenizer
 from codet5p_jax.training.curriculum import Curriculum
 from codet5p_jax.training.loop import Run, Schedule
@@ -48,6 +49,7 @@ def train(
     optimizer: Callable[[optax.Schedule], optax.GradientTransformation],
     partitioner: Partitioner,
     schedule: Schedule,
+    train_steps: int,
     cache_dir: str | None = None,
     language_temperature: float | None = None,
     recipe: str | None = None,
@@ -65,6 +67,7 @@ def train(
         optimizer: Learning rate -> optax transformation.
         partitioner: Places state and batches on the devices.
         schedule: How often to log, save and evaluate.
+        train_steps: TRAIN_STEPS, which the learning rate is planned for; that of all phases.
         cache_dir: Folder written by `codet5p cache`; None tokenises while training.
         language_temperature: Languages are drawn in proportion to size ** (1 / temperature);
             None means CodeT5's, 1 / 0.7.
@@ -74,6 +77,7 @@ def train(
     """
     import tasks
 
+    _check_steps(curriculum, train_steps)
     for name, folder in (("CORPUS_DIR", corpus_dir), ("TOKENIZER_DIR", tokenizer_dir)):
         _check_folder(name, folder)
     temperature = tasks.SAMPLING_TEMPERATURE
@@ -106,7 +110,7 @@ def train(
         curriculum=curriculum,
         learning_rate=learning_rate,
         optimizer=optimizer,
-        open_batches=_open_batches,
+        open_batches=functools.partial(_open_batches, partitioner=partitioner),
         identity=identity,
         metadata=run_metadata,
         partitioner=partitioner,
@@ -117,10 +121,21 @@ def train(
     return job.train(on_claimed=lambda: _write_config(model_dir, run_metadata))
 
 
-def _open_batches(dataset: Any) -> Any:
+def _open_batches(dataset: Any, *, partitioner: Partitioner) -> Any:
     from codet5p_jax.data.batches import batches
 
-    return batches(dataset, shard_index=jax.process_index(), num_hosts=jax.process_count())
+    layout = partitioner.get_data_layout(dataset.batch_size)
+    return batches(dataset, shard_index=layout.shard_id, num_hosts=layout.num_shards)
+
+
+def _check_steps(curriculum: Curriculum, train_steps: int) -> None:
+    if curriculum.steps == train_steps:
+        return
+    phases = ", ".join(f"{phase.name} {phase.steps}" for phase in curriculum.phases)
+    raise ValueError(
+        f"TRAIN_STEPS is {train_steps}, but the phases have {curriculum.steps} steps ({phases}); "
+        "the learning rate would end too early or too late. Set TRAIN_STEPS to their sum."
+    )
 
 
 def _check_folder(name: str, folder: str) -> None:
@@ -143,6 +158,12 @@ def _shared_config(curriculum: Curriculum, tokenizer: CodeTokenizer) -> T5Config
             )
     config = configs[first]
     sizes = (tokenizer.vocab_size, tokenizer.with_task_tokens().vocab_size)
+    for name, stream in curriculum.streams.items():
+        if isinstance(stream.objective, BimodalObjective) and config.vocab_size != sizes[1]:
+            raise ValueError(
+                f"T5Config.vocab_size is {config.vocab_size}, but stream {name!r} asks with the "
+                f"task tokens [ENC], [TDEC] and [CDEC]; set it to {sizes[1]}, which counts them."
+            )
     if config.vocab_size not in sizes:
         raise ValueError(
             f"T5Config.vocab_size is {config.vocab_size}, but the tokenizer has {sizes[0]} ids, "

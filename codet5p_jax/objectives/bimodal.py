@@ -125,8 +125,8 @@ class BimodalObjective:
 
     @property
     def task_tokens(self) -> TaskTokens:
-        """Ids of the task tokens: the last three rows of the vocabulary."""
-        first = self.model.config.vocab_size - 3
+        """Ids of the task tokens, which begin with `[ENC]`."""
+        first = self.model.config.match_id
         return TaskTokens(match=first, text=first + 1, code=first + 2)
 
     def init_params(self) -> PyTree:

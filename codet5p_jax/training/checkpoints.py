@@ -17,7 +17,8 @@ from codet5p_jax.training.state import TrainState
 from codet5p_jax.typing import PyTree
 
 PREFIX = "checkpoint"
-RUN_FILE = "run.json"
+UNREADABLE = "unreadable_"  # before the name of a checkpoint that was skipped
+_NO_POSITION = {"no_stream": np.zeros(1, np.int32)}  # Orbax refuses an empty item
 DataState = Mapping[str, Any]  # stream name -> arrays of its iterator's position
 
 
@@ -62,7 +63,7 @@ class Checkpoints:
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(_storable(state)),
-                    data=ocp.args.StandardSave(dict(data)),
+                    data=ocp.args.StandardSave(dict(data) or _NO_POSITION),
                     metadata=ocp.args.JsonSave(dict(metadata)),
                 ),
                 force=True,
@@ -81,21 +82,45 @@ class Checkpoints:
     def restore_newest(self, like: TrainState) -> tuple[TrainState, DataState, int] | None:
         """Returns (state, data position, step) of the newest readable checkpoint, or None.
 
-        A checkpoint that cannot be read is skipped with a warning that names it.
+        A checkpoint that cannot be read is skipped with a warning that names it, and renamed, so
+        that the run can write that step again.
 
         Args:
             like: State of the same structure, of arrays or of shapes with shardings.
+
+        Raises:
+            CheckpointError: There are checkpoints, and none of them can be read.
         """
+        skipped: dict[int, str] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
-                return self._restore(step, like)
+                restored = self._restore(step, like)
             except Exception as error:  # whatever a damaged file raises: the next is tried
-                warnings.warn(
-                    f"Skipping {self._dir / f'{PREFIX}_{step}'}, which cannot be read: "
-                    f"{type(error).__name__}: {str(error)[:500]}",
-                    stacklevel=2,
-                )
+                skipped[step] = f"{type(error).__name__}: {str(error)[:500]}"
+                continue
+            self._set_aside(skipped)
+            return restored
+        if skipped:
+            raise CheckpointError(
+                f"{self._dir} holds {', '.join(f'{PREFIX}_{step}' for step in skipped)}, and none "
+                "can be read. Either all are damaged, or this run has another optimizer, queue or "
+                "curriculum than theirs: go back to the settings in its config.gin, or start in "
+                f"another MODEL_DIR with INITIAL_CHECKPOINT_PATH={self._dir}. The newest says: "
+                f"{next(iter(skipped.values()))}"
+            )
         return None
+
+    def _set_aside(self, skipped: Mapping[int, str]) -> None:
+        for step, reason in skipped.items():
+            path = self._dir / f"{PREFIX}_{step}"
+            path.rename(path.with_name(f"{UNREADABLE}{path.name}"))
+            warnings.warn(
+                f"Skipping {path}, which cannot be read and is now called {UNREADABLE}{path.name}: "
+                f"{reason}",
+                stacklevel=3,
+            )
+        if skipped:
+            self._manager.reload()
 
     def _restore(self, step: int, like: TrainState) -> tuple[TrainState, DataState, int]:
         args = ocp.args.Composite(
@@ -104,7 +129,8 @@ class Checkpoints:
             metadata=ocp.args.JsonRestore(),
         )
         restored = self._manager.restore(step, args=args)
-        return _usable(restored["state"], like), restored["data"] or {}, step
+        positions = {k: v for k, v in restored["data"].items() if k not in _NO_POSITION}
+        return _usable(restored["state"], like), positions, step
 
     def close(self) -> None:
         """Waits for writes and frees the directory."""
@@ -163,8 +189,7 @@ def save_params(
     state = TrainState(
         step=jnp.int32(step), params=params, opt_state={}, objective_state={}, rng=jax.random.key(0)
     )
-    no_position = {"streams": np.zeros(1, np.int32)}  # Orbax refuses an empty item
-    checkpoints.save(state, no_position, metadata, step=step)
+    checkpoints.save(state, {}, metadata, step=step)
     checkpoints.wait()
     checkpoints.close()
     return _checkpoint_path(model_dir, step)

@@ -29,7 +29,7 @@ class Transfer(struct.PyTreeNode):
     extended_rows: tuple[int, int] = struct.field(pytree_node=False)
 
     def summary(self) -> dict[str, Any]:
-        """Returns what to record in a run's metadata."""
+        """Returns what to tell the user: what is new, what found no place, what was added."""
         return {"fresh": self.fresh, "unused": self.unused, "extended_rows": self.extended_rows}
 
 

@@ -27,7 +27,7 @@ from codet5p_jax.typing import Batch, Metrics, PyTree
 
 
 class NonFiniteLossError(FloatingPointError):
-    """A loss that is no number; the last checkpoint holds the state before it."""
+    """A loss or parameters that are no numbers; no checkpoint holds them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,9 +94,8 @@ class Run:
             streams = BatchStreams(self.open_batches, positions)
             with (
                 MetricWriter(self.model_dir, resume_step=step) as writer,
-                progress("training", self.curriculum.steps, unit="steps") as bar,
+                progress("training", self.curriculum.steps, unit="steps", done=step) as bar,
             ):
-                bar.advance(step)
                 while step < self.curriculum.steps and not stop:
                     state = self._run_phase(state, step, streams, checkpoints, writer, bar, stop)
                     step = int(state.step)
@@ -214,16 +213,19 @@ class Run:
         for step in range(start + 1, end + 1):
             state, metrics = step_fn(state, batches)
             finished = window.add(step, metrics)
-            due = step % self.schedule.checkpoint_period == 0
-            if due:
+            if step % self.schedule.checkpoint_period == 0:
+                self._raise_unless_finite(
+                    step, {k: float(v.total) for k, v in jax.device_get(metrics).items()}
+                )
                 self._save(checkpoints, state, streams, step)
-            if step < end and not stop:
+            stopping = bool(stop)  # asked once: a batch that is fetched must be trained on
+            if step < end and not stopping:
                 batches = self._next_batches(phase, streams)  # while the devices compute
             self._log(finished, phase, writer, bar)
             bar.advance(1)
             if self._eval_due(step):
                 self._evaluate(state, phase, step, writer)
-            if stop:
+            if stopping:
                 break
         self._log(window.close(), phase, writer, bar)
         return state
@@ -255,17 +257,24 @@ class Run:
     ) -> None:
         if values is None:
             return
-        losses = {k: v for k, v in values.metrics.items() if k.endswith("/loss")}
         writer.write(values.step, "train", phase.name, values.metrics)
+        losses = {k: v for k, v in values.metrics.items() if k.endswith("/loss")}
         bar.advance(
             0, note=" ".join(f"{k.removesuffix('/loss')} {v:.3f}" for k, v in losses.items())
         )
-        bad = [name for name, value in losses.items() if not math.isfinite(value)]
+        self._raise_unless_finite(values.step, values.metrics)
+
+    def _raise_unless_finite(self, step: int, means: Mapping[str, float]) -> None:
+        """Raises NonFiniteLossError; parameters that are no numbers fail before their loss does."""
+        bad = [
+            name
+            for name, mean in means.items()
+            if (name.endswith("/loss") or name == "parameter_norm") and not math.isfinite(mean)
+        ]
         if bad:
             raise NonFiniteLossError(
-                f"{', '.join(bad)} is not finite at step {values.step} of {self.model_dir}. The "
-                "newest checkpoint is from before; lower the learning rate or clip more, and run "
-                "again."
+                f"{', '.join(bad)} is not finite at step {step} of {self.model_dir}. The newest "
+                "checkpoint is from before; lower the learning rate or clip more, and run again."
             )
 
     def _eval_due(self, step: int) -> bool:

@@ -181,7 +181,9 @@ class Partitioner:
 
         @functools.wraps(fn)
         def with_rules(*args: Any) -> Any:
-            with self.mesh, nn.logical_axis_rules(self._rules):
+            # Without the abstract mesh flax leaves out every constraint on activations.
+            mesh = jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh)
+            with mesh, nn.logical_axis_rules(self._rules):
                 return fn(*args)
 
         return jax.jit(

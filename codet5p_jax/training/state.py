@@ -13,7 +13,7 @@ class TrainState(struct.PyTreeNode):
 
     Attributes:
         step: Number of updates already applied, int32 [].
-        params: Trainable and frozen parameters of the model and of the objectives.
+        params: Parameters of the model and of the objectives; all are trained.
         opt_state: State of the optax transformation.
         objective_state: What the objectives carry between steps, by stream name.
         rng: Root key of the run; each step folds in `step`, so resuming changes nothing.

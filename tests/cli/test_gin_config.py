@@ -65,6 +65,15 @@ def test_what_a_recipe_requires_is_listed_with_its_flags():
         (["train", "--gin_flie=x"], "Did you mean --gin_file"),
         (["pretrain", "--recipe=quikstart", "--out=x"], "Did you mean quickstart?"),
         (
+            [
+                "train",
+                f"--gin_file={RECIPE}",
+                "--gin.TRAIN_STEPS=900",
+                *(f"--gin.{f}" for f in FOLDERS),
+            ],
+            "TRAIN_STEPS is 900, but the phases have 400 steps (denoising 100, all 300)",
+        ),
+        (
             ["train", f"--gin_file={RECIPE}", *(f"--gin.{f}" for f in FOLDERS)],
             "CORPUS_DIR is '/tmp/c', which is no folder. Give the output of `codet5p corpus build`",
         ),

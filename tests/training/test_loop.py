@@ -1,8 +1,10 @@
 """Tests of codet5p_jax.training.loop: whole runs of a tiny model on two streams."""
 
 import dataclasses
+import functools
 import json
 import os
+import shutil
 import signal
 import warnings
 
@@ -14,7 +16,12 @@ import pytest
 from codet5p_jax.models.codet5p import CodeT5p
 from codet5p_jax.objectives.bimodal import BimodalObjective
 from codet5p_jax.objectives.seq2seq import Seq2SeqObjective
-from codet5p_jax.training.checkpoints import load_metadata, load_params, newest_step
+from codet5p_jax.training.checkpoints import (
+    CheckpointError,
+    load_metadata,
+    load_params,
+    newest_step,
+)
 from codet5p_jax.training.curriculum import Curriculum, Phase, Stream
 from codet5p_jax.training.identity import IdentityError
 from codet5p_jax.training.loop import NonFiniteLossError, Run, Schedule
@@ -55,6 +62,10 @@ def _seq2seq_batch(numbers):
     }
 
 
+def _held_out_batch(numbers):
+    return _seq2seq_batch(numbers)
+
+
 def _pair_batch(numbers):
     tokens = numbers.integers(5, 400, (8, 6)).astype(np.int32)
     tokens[:, 0], tokens[:, -1] = 1, 2
@@ -66,7 +77,7 @@ def _streams(model):
         name="denoising",
         objective=Seq2SeqObjective(model=model),
         dataset=_seq2seq_batch,
-        eval_dataset=_seq2seq_batch,
+        eval_dataset=_held_out_batch,
     )
     objective = BimodalObjective(model=model, text_length=6, code_length=6, queue_size=16)
     return denoising, Stream(name="pairs", objective=objective, dataset=_pair_batch)
@@ -98,15 +109,16 @@ def whole(tiny_model, tmp_path_factory):
     return model_dir
 
 
-class _Interrupting(RandomBatches):
-    """Sends this process a signal when the third batch is asked for."""
+def _interrupting(number, *, dataset, position):
+    """Batches that send this process a signal when one of `dataset` is asked for."""
 
-    number = signal.SIGTERM
+    class Interrupting(RandomBatches):
+        def __next__(self):
+            if self._make is dataset and self._position == position:
+                os.kill(os.getpid(), number)
+            return super().__next__()
 
-    def __next__(self):
-        if self._position == 2:
-            os.kill(os.getpid(), self.number)
-        return super().__next__()
+    return Interrupting
 
 
 def _metrics(model_dir):
@@ -117,16 +129,19 @@ def _assert_same_params(one, other):
     jax.tree.map(np.testing.assert_array_equal, load_params(one), load_params(other))
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    "number, code, dataset, position",
+    [
+        (signal.SIGTERM, 143, _seq2seq_batch, 2),  # before the first step of a phase
+        (signal.SIGINT, 130, _seq2seq_batch, 3),  # between two steps
+        (signal.SIGTERM, 143, _held_out_batch, 1),  # behind the fetch of the next batch
+    ],
+)
 def test_a_stopped_and_resumed_run_equals_the_uninterrupted_one(
-    tiny_model, tmp_path, whole, number, code
+    tiny_model, tmp_path, whole, number, code, dataset, position
 ):
-    class Interrupting(_Interrupting):
-        pass
-
-    Interrupting.number = number
-    stopped = _run(tiny_model, tmp_path, open_batches=Interrupting)
-    assert stopped.train() == code
+    interrupting = _interrupting(number, dataset=dataset, position=position)
+    assert _run(tiny_model, tmp_path, open_batches=interrupting).train() == code
     assert newest_step(tmp_path) < STEPS
     assert _run(tiny_model, tmp_path).train() == 0
     _assert_same_params(tmp_path, whole)
@@ -177,6 +192,28 @@ def test_a_damaged_checkpoint_is_skipped_by_name(tiny_model, tmp_path, whole):
         assert _run(tiny_model, tmp_path).train() == 0
     skipped = [str(w.message) for w in caught if "cannot be read" in str(w.message)]
     assert len(skipped) == 1 and f"checkpoint_{STEPS}" in skipped[0]
+    assert (tmp_path / f"unreadable_checkpoint_{STEPS}").is_dir()
+    _assert_same_params(tmp_path, whole)  # the step was trained and written again
+
+
+def test_checkpoints_that_none_can_be_read_of_are_not_trained_over(tiny_model, tmp_path, whole):
+    shutil.copytree(whole, tmp_path / "run")
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    other = functools.partial(adamw, max_gradient_norm=None)
+    with pytest.raises(CheckpointError, match=rf"checkpoint_{STEPS}.* another optimizer"):
+        _run(tiny_model, tmp_path / "run", optimizer=other).train()
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_run_stopped_before_its_first_step_is_saved_and_goes_on(tiny_model, tmp_path, whole):
+    def optimizer(learning_rate):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return adamw(learning_rate)
+
+    assert _run(tiny_model, tmp_path, optimizer=optimizer).train() == 143
+    assert newest_step(tmp_path) == 0
+    assert _run(tiny_model, tmp_path).train() == 0
+    _assert_same_params(tmp_path, whole)
 
 
 def test_another_identity_is_refused_before_anything_is_written(tiny_model, whole):
@@ -207,6 +244,16 @@ def test_a_loss_that_is_no_number_stops_the_run(tiny_model, tmp_path):
     run = _run(tiny_model, tmp_path, optimizer=lambda rate: adamw(lambda step: jnp.nan))
     with pytest.raises(NonFiniteLossError, match=r"denoising/loss.* is not finite at step"):
         run.train()
+
+
+def test_no_checkpoint_holds_parameters_that_are_no_numbers(tiny_model, tmp_path):
+    schedule = Schedule(log_period=STEPS, checkpoint_period=2, eval_period=None)
+    broken = adamw(lambda step: jnp.where(step < 3, 1e-3, jnp.nan))  # from the fourth step on
+    run = _run(tiny_model, tmp_path, optimizer=lambda rate: broken, schedule=schedule)
+    with pytest.raises(NonFiniteLossError, match=r"parameter_norm.* is not finite at step 4"):
+        run.train()
+    assert newest_step(tmp_path) == 2
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(load_params(tmp_path)))
 
 
 def test_eight_devices_train_to_the_losses_of_one(tiny_model, tmp_path, whole):

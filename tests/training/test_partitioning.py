@@ -53,6 +53,17 @@ def test_a_partitioned_function_gives_the_plain_result():
     assert y.sharding.spec == spec
 
 
+def test_activations_lie_where_their_logical_axes_say():
+    partitioner = _partitioner(num_partitions=2)
+
+    def activation(x):
+        return nn.with_logical_constraint(2 * x, ("batch", "mlp"))
+
+    spec = PartitionSpec()
+    y = partitioner.partition(activation, (spec,), None)(jnp.arange(32.0).reshape(4, 8))
+    assert y.sharding.spec == PartitionSpec("data", "model")
+
+
 def test_a_batch_lies_along_data():
     batch = _partitioner(num_partitions=2).put_batch({"tokens": np.ones((8, 3), np.int32)})
     assert batch["tokens"].sharding.spec == PartitionSpec("data")
