@@ -21,13 +21,8 @@ STREAMS = {  # stream of stage 1 -> its mixture
 }
 UNIGRAM_EXAMPLES = 4096  # training examples counted: some 400,000 tokens in the quickstart
 LOG_WIDTH = 110
-# Of a model whose metadata does not tell its lengths: those of the quickstart.
-DEFAULT_LENGTHS: Mapping[str, Mapping[str, int]] = {
-    "span_denoising": {"inputs": 128, "targets": 48},
-    "seq2seq_clm": {"inputs": 96, "targets": 96},
-    "decoder_clm": {"inputs": 1, "targets": 128},
-    "pairs": {"text": 32, "code": 96},
-}
+
+Lengths = Mapping[str, Mapping[str, int]]  # stream -> feature -> tokens of an example
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,10 +60,14 @@ def run(arguments: argparse.Namespace) -> None:
     before, before_metadata = (
         _load(arguments.before, tokenizer) if arguments.before else (None, metadata)
     )
-    config = _config(arguments, metadata)
+    lengths = {
+        **metadata.get("task_feature_lengths", {}),
+        **before_metadata.get("task_feature_lengths", {}),
+    }
+    config = _config(arguments, lengths)
     pairs = read_pairs(arguments.corpus, limit=arguments.pairs, seed=arguments.seed)
     print(_announcement(pairs))
-    streams = _streams(arguments, before_metadata, after.model.config.vocab_size)
+    streams = _streams(arguments, lengths, after.model.config.vocab_size)
     data = HeldOutData(streams=streams, pairs=pairs)
     results = evaluate(after, tokenizer, before=before, data=data, config=config)
     evaluation = {
@@ -113,38 +112,47 @@ def _load(model_dir: str, tokenizer: CodeTokenizer) -> tuple[TrainedModel, dict[
     return TrainedModel(model=model, params=load_params(model_dir)), metadata
 
 
-def _config(arguments: argparse.Namespace, metadata: Mapping[str, Any]) -> Evaluation:
-    lengths = _lengths(metadata, "pairs")
+def _config(arguments: argparse.Namespace, lengths: Lengths) -> Evaluation:
+    recorded = lengths.get("pairs", {})
+    text_length = arguments.text_length or recorded.get("text")
+    code_length = arguments.code_length or recorded.get("code")
+    if text_length is None or code_length is None:
+        raise ValueError(
+            f"The metadata of {arguments.model_dir} does not tell how long texts and codes were in "
+            "training; give both --text_length and --code_length."
+        )
     return Evaluation(
-        text_length=arguments.text_length or lengths["text"],
-        code_length=arguments.code_length or lengths["code"],
+        text_length=text_length,
+        code_length=code_length,
         rerank_queries=arguments.rerank_queries,
         seed=arguments.seed,
     )
 
 
-def _lengths(metadata: Mapping[str, Any], stream: str) -> Mapping[str, int]:
-    """Tokens per feature that a stream was trained with."""
-    recorded = metadata.get("task_feature_lengths", {})
-    return recorded.get(stream, DEFAULT_LENGTHS[stream])
-
-
 def _streams(
-    arguments: argparse.Namespace, metadata: Mapping[str, Any], vocab_size: int
+    arguments: argparse.Namespace, lengths: Lengths, vocab_size: int
 ) -> list[HeldOutStream]:
+    """Reads the streams whose lengths in training are known, and says which are left out."""
     import tasks
     from codet5p_jax.evaluation.heldout_streams import read_stream
 
+    unknown = [stream for stream in STREAMS if stream not in lengths]
+    if unknown:
+        print(
+            f"No losses of {', '.join(unknown)}: no model given was trained on them. Give the "
+            "MODEL_DIR of stage 1 as --before."
+        )
     tasks.register(arguments.corpus, arguments.tokenizer)
     return [
         read_stream(
             mixture,
-            task_feature_lengths=_lengths(metadata, stream),
+            task_feature_lengths=lengths[stream],
             examples=arguments.examples,
             unigram_examples=UNIGRAM_EXAMPLES,
             vocab_size=vocab_size,
         )
         for stream, mixture in STREAMS.items()
+        if stream in lengths
     ]
 
 

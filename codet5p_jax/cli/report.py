@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from codet5p_jax.cli.checkpoint import recorded_path
 from codet5p_jax.evaluation.report import write_report
 from codet5p_jax.evaluation.run_files import RunFiles, read_json
 
@@ -37,6 +38,7 @@ def _manifest(corpus: str | None, run: RunFiles) -> Mapping[str, Any] | None:
     """The manifest of --corpus, else of the corpus that the run's metadata names, else None."""
     if corpus is not None:
         return read_json(pathlib.Path(corpus) / "manifest.json")
-    recorded = run.metadata.get("corpus", {}).get("path")
-    path = pathlib.Path(str(recorded)) / "manifest.json"
-    return read_json(path) if path.exists() else None
+    recorded = recorded_path(run.metadata.get("corpus"))
+    if recorded is None or not (recorded / "manifest.json").exists():
+        return None
+    return read_json(recorded / "manifest.json")

@@ -34,6 +34,10 @@ def model_dir(tmp_path_factory):
             "path": str(folder / "its_tokenizer"),
             "fingerprint": tokenizer.fingerprint,
         },
+        "task_feature_lengths": {
+            "span_denoising": {"inputs": 32, "targets": 16},
+            "seq2seq_clm": {"inputs": 16, "targets": 16},
+        },
     }
     save_params(folder / "model", params, metadata, step=7)
     return folder / "model"

@@ -40,8 +40,8 @@ def test_eval_prints_a_table_and_writes_the_result(
     assert [row["objective"] for row in evaluation["losses"]] == [
         "unimodal_span_denoising",
         "unimodal_seq2seq_clm",
-        "unimodal_decoder_clm",
     ]
+    assert "No losses of decoder_clm: no model given was trained on them" in printed
     assert evaluation["models"]["after"]["directory"] == str(model_dir)
     assert evaluation["setting"]["text_length"] == 12
     assert evaluation["seconds"] > 0
@@ -66,6 +66,16 @@ def test_a_directory_without_checkpoint_is_an_error(model_dir, codet5p, tmp_path
         f"--tokenizer={model_dir.parent / 'its_tokenizer'}",
     )
     assert code == 2 and "no checkpoint" in error
+
+
+def test_lengths_that_training_did_not_record_must_be_given(model_dir, codet5p, tmp_path):
+    code, _, error = codet5p(
+        "eval",
+        f"--model_dir={model_dir}",
+        f"--corpus={tmp_path}",
+        f"--tokenizer={model_dir.parent / 'its_tokenizer'}",
+    )
+    assert code == 2 and "give both --text_length and --code_length" in error
 
 
 def test_a_directory_without_corpus_is_an_error(model_dir, codet5p, tmp_path):
