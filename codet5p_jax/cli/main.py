@@ -78,6 +78,8 @@ def _run(words: list[str]) -> int | None:
         near = difflib.get_close_matches(name, COMMANDS, n=2)
         hint = f"Did you mean {' or '.join(near)}?" if near else f"Known: {', '.join(COMMANDS)}."
         raise UsageError(f"unknown command {name!r}. {hint}")
+    if name in READS_TASKS:
+        quiet.hide_warnings_of_libraries()
     module = importlib.import_module(f"codet5p_jax.cli.{COMMANDS[name][0]}")
     parser = _Parser(prog=f"codet5p {name}", description=COMMANDS[name][1], allow_abbrev=False)
     module.add_arguments(parser)

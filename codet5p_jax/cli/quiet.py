@@ -28,9 +28,13 @@ def silenced_stderr() -> Iterator[None]:
             os.close(saved)
 
 
+def hide_warnings_of_libraries() -> None:
+    """Keeps TensorFlow's C++ to errors; to be called before jax is imported, which fixes it."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
 def import_quietly() -> None:
     """Imports TensorFlow and SeqIO without what they write when no GPU is there."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with silenced_stderr():
         import seqio  # noqa: F401
         import tensorflow as tf
