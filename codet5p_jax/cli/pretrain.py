@@ -2,23 +2,24 @@
 
 import argparse
 import dataclasses
-import json
-import os
 import pathlib
 import resource
-import shlex
-import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from codet5p_jax.cli.gin_config import nearest
-
-STATIONS_FILE = "stations.json"
+from codet5p_jax.cli.stations import (
+    STOPPED,
+    Station,
+    command_line,
+    corpus_station,
+    read_done,
+    run_station,
+    tokenizer_station,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,21 +49,6 @@ RECIPES = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Station:
-    """One command of the main job.
-
-    Attributes:
-        name: As printed.
-        words: Arguments of `codet5p`.
-        result: What exists once it is done.
-    """
-
-    name: str
-    words: Sequence[str]
-    result: pathlib.Path
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the recipe and the output folder."""
     parser.add_argument("--recipe", default="quickstart", help="quickstart")
@@ -81,12 +67,12 @@ def run(arguments: argparse.Namespace) -> int:
     out = pathlib.Path(arguments.out)
     stations = plan(RECIPES[arguments.recipe], out)
     if arguments.dry_run:
-        print("\n".join(_command_line(station.words) for station in stations))
+        print("\n".join(command_line(station.words) for station in stations))
         return 0
     started = time.monotonic()
     for number, station in enumerate(stations, start=1):
         print(f"[{number}/{len(stations)}] {station.name}", flush=True)
-        code = _run_station(station, out, after=stations[number:])
+        code = run_station(station, out, stale=[each.name for each in stations[number:]])
         if code:
             _print_failure(station, code, out)
             return code
@@ -100,22 +86,8 @@ def plan(recipe: Recipe, out: pathlib.Path) -> list[Station]:
     stage1, stage2, export = out / "stage1", out / "stage2", out / "export"
     data = [f"--gin.CORPUS_DIR={corpus}", f"--gin.TOKENIZER_DIR={tokenizer}"]
     return [
-        Station(
-            "corpus: real source code in nine languages",
-            ["corpus", "build", f"--recipe={recipe.corpus}", f"--out={corpus}"],
-            corpus / "manifest.json",
-        ),
-        Station(
-            "tokenizer: byte-level BPE",
-            [
-                "tokenizer",
-                "train",
-                f"--corpus={corpus}",
-                f"--out={tokenizer}",
-                f"--vocab_size={recipe.vocab_size}",
-            ],
-            tokenizer / "tokenizer.json",
-        ),
+        corpus_station(recipe.corpus, out),
+        tokenizer_station(recipe.vocab_size, out),
         Station(
             "stage 1: span denoising, causal language models",
             ["train", f"--gin_file={recipe.stage1}", f"--gin.MODEL_DIR={stage1}", *data],
@@ -161,58 +133,8 @@ def plan(recipe: Recipe, out: pathlib.Path) -> list[Station]:
     ]
 
 
-def _run_station(station: Station, out: pathlib.Path, *, after: Sequence[Station]) -> int:
-    """Runs a station that is not done; it, and those after it, count as not done from its start."""
-    done = _read_done(out)
-    if _is_done(station, done):
-        print(f"    done before, in {done[station.name]['seconds']:.0f} s", flush=True)
-        return 0
-    print(f"    $ {_command_line(station.words)}", flush=True)
-    stale = {each.name for each in (station, *after)}
-    done = {name: record for name, record in done.items() if name not in stale}
-    _write_done(out, done)
-    started = time.monotonic()
-    code = _call(station.words)
-    if code == 0:
-        record = {"words": list(station.words), "seconds": time.monotonic() - started}
-        _write_done(out, {**done, station.name: record})
-    return code
-
-
-def _is_done(station: Station, done: Mapping[str, Any]) -> bool:
-    record = done.get(station.name)
-    return bool(record and record["words"] == list(station.words) and station.result.exists())
-
-
-def _call(words: Sequence[str]) -> int:
-    """Runs `codet5p` in a process of its own, so that each station frees its memory."""
-    command = [sys.executable, "-m", "codet5p_jax.cli.main", *words]
-    with subprocess.Popen(command) as process:
-        while True:
-            try:
-                return process.wait()
-            except KeyboardInterrupt:  # the command got the same signal, and saves before it ends
-                continue
-
-
-def _command_line(words: Sequence[str]) -> str:
-    return f"codet5p {shlex.join(words)}"
-
-
-def _read_done(out: pathlib.Path) -> dict[str, Any]:
-    path = out / STATIONS_FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def _write_done(out: pathlib.Path, done: Mapping[str, Any]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    new = out / f"{STATIONS_FILE}.new"
-    new.write_text(json.dumps(done, indent=2) + "\n", encoding="utf-8")
-    os.replace(new, out / STATIONS_FILE)
-
-
 def _print_failure(station: Station, code: int, out: pathlib.Path) -> None:
-    if code in (130, 143):
+    if code in STOPPED:
         print("Stopped; run the same command again to go on.", file=sys.stderr)
         return
     print(
@@ -224,7 +146,7 @@ def _print_failure(station: Station, code: int, out: pathlib.Path) -> None:
 
 def _print_end(out: pathlib.Path, seconds: float) -> None:
     table = Table("station", "seconds", title="The main job")
-    for name, record in _read_done(out).items():
+    for name, record in read_done(out).items():
         table.add_row(name, f"{record['seconds']:.0f}")
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     console = Console()

@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from codet5p_jax.cli import pretrain
-from codet5p_jax.cli.pretrain import RECIPES, Station, plan
+from codet5p_jax.cli import pretrain, stations
+from codet5p_jax.cli.pretrain import RECIPES, plan
+from codet5p_jax.cli.stations import Station
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def calls(monkeypatch):
         made.append(words[0])
         return 1 if words[0] == "fail" and made.count("fail") == 1 else 0
 
-    monkeypatch.setattr(pretrain, "_call", call)
+    monkeypatch.setattr(stations, "call", call)
     return made
 
 
@@ -28,16 +29,16 @@ def _stations(tmp_path, *names):
     return [Station(name, [name], result) for name in names]
 
 
-def _run(monkeypatch, tmp_path, stations):
-    monkeypatch.setattr(pretrain, "plan", lambda recipe, out: stations)
+def _run(monkeypatch, tmp_path, job):
+    monkeypatch.setattr(pretrain, "plan", lambda recipe, out: job)
     return pretrain.run(argparse.Namespace(recipe="quickstart", out=str(tmp_path), dry_run=False))
 
 
 def test_a_failed_station_stops_the_job_and_is_run_again(monkeypatch, tmp_path, calls, capsys):
-    stations = _stations(tmp_path, "first", "fail", "last")
-    assert _run(monkeypatch, tmp_path, stations) == 1
+    job = _stations(tmp_path, "first", "fail", "last")
+    assert _run(monkeypatch, tmp_path, job) == 1
     assert "'fail' failed with exit code 1" in capsys.readouterr().err
-    assert _run(monkeypatch, tmp_path, stations) == 0
+    assert _run(monkeypatch, tmp_path, job) == 0
     assert calls == ["first", "fail", "fail", "last"]
 
 
@@ -55,14 +56,14 @@ def test_a_station_whose_result_is_gone_or_command_changed_runs_again(monkeypatc
 
 def test_a_station_that_is_stopped_when_done_again_is_not_done(monkeypatch, tmp_path, calls):
     """As when stage 2 was deleted, begun again and killed: its files are there, half trained."""
-    stations = _stations(tmp_path, "first", "second", "third")
-    assert _run(monkeypatch, tmp_path, stations) == 0
-    stations[1] = Station("second", ["killed"], tmp_path / "gone")
-    monkeypatch.setattr(pretrain, "_call", lambda words: 137)
-    assert _run(monkeypatch, tmp_path, stations) == 137
-    stations[1] = Station("second", ["second"], tmp_path / "result")
-    monkeypatch.setattr(pretrain, "_call", lambda words: calls.append(words[0]) or 0)
-    assert _run(monkeypatch, tmp_path, stations) == 0
+    job = _stations(tmp_path, "first", "second", "third")
+    assert _run(monkeypatch, tmp_path, job) == 0
+    job[1] = Station("second", ["killed"], tmp_path / "gone")
+    monkeypatch.setattr(stations, "call", lambda words: 137)
+    assert _run(monkeypatch, tmp_path, job) == 137
+    job[1] = Station("second", ["second"], tmp_path / "result")
+    monkeypatch.setattr(stations, "call", lambda words: calls.append(words[0]) or 0)
+    assert _run(monkeypatch, tmp_path, job) == 0
     assert calls[3:] == ["second", "third"]
 
 
@@ -73,6 +74,6 @@ def test_what_was_done_is_recorded_with_its_seconds(monkeypatch, tmp_path, calls
 
 
 def test_the_plan_names_each_station_once_and_writes_below_out(tmp_path):
-    stations = plan(RECIPES["quickstart"], tmp_path)
-    assert len({station.name for station in stations}) == len(stations)
-    assert all(station.result.is_relative_to(tmp_path) for station in stations)
+    job = plan(RECIPES["quickstart"], tmp_path)
+    assert len({station.name for station in job}) == len(job)
+    assert all(station.result.is_relative_to(tmp_path) for station in job)
