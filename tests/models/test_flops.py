@@ -1,0 +1,143 @@
+"""Tests of codet5p_jax.models.flops: counts by hand, and XLA's own."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import linen as nn
+
+from codet5p_jax.models.codet5p import CodeT5p, abstract_params
+from codet5p_jax.models.config import T5Config, model_config
+from codet5p_jax.models.flops import (
+    bimodal_training_flops,
+    decoder_flops,
+    encoder_flops,
+    seq2seq_training_flops,
+)
+
+HAND = T5Config(  # small primes, so that no two terms are alike
+    vocab_size=11,
+    embed_dim=3,
+    num_encoder_layers=2,
+    num_decoder_layers=5,
+    num_heads=7,
+    head_dim=1,
+    mlp_dim=13,
+    projection_dim=17,
+    matching_head=True,
+)
+# Wide enough that what is not counted, some ten operations per score and per residual, is small
+# beside the products (2 x width each). The vocabulary needs no padding.
+WIDE = T5Config(
+    vocab_size=1024,
+    embed_dim=256,
+    num_encoder_layers=2,
+    num_decoder_layers=2,
+    num_heads=4,
+    head_dim=64,
+    mlp_dim=1024,
+    projection_dim=128,
+    matching_head=True,
+    dropout_rate=0.0,
+    scan_unroll=2,  # XLA counts the body of a loop once, however often it runs
+)
+ROWS, INPUTS, TARGETS = 2, 64, 48
+
+
+def test_parts_equal_the_count_by_hand():
+    # per token: 4 projections of 3 x 7, feed-forward 2 of 3 x 13, each 2 operations per weight
+    layer = 2 * (4 * 21 + 2 * 39)
+    assert encoder_flops(HAND, rows=2, length=19) == 2 * 2 * (19 * layer + 4 * 19 * 19 * 7)
+    decoder = decoder_flops(HAND, rows=2, inputs=19, targets=23)
+    assert decoder.layers == 2 * 5 * (23 * layer + 4 * 23 * 23 * 7)
+    assert decoder.cross_keys_and_values == 2 * 5 * 19 * 4 * 21
+    assert decoder.cross_queries == 2 * 5 * 23 * 4 * 21
+    assert decoder.cross_scores == 2 * 5 * 4 * 23 * 19 * 7
+    assert decoder.logits == 2 * 23 * 2 * 3 * 11
+    assert decoder.total == decoder.hidden + 2 * 23 * 2 * 3 * 11
+
+
+def test_a_gated_block_has_a_third_matrix():
+    gated = dataclasses.replace(HAND, gated_mlp=True)
+    more = encoder_flops(gated, rows=1, length=4) - encoder_flops(HAND, rows=1, length=4)
+    assert more == 2 * 4 * 2 * 39  # layers, tokens, operations, weights
+
+
+def test_training_costs_three_times_the_forward_pass():
+    forward = encoder_flops(HAND, rows=2, length=19)
+    forward += decoder_flops(HAND, rows=2, inputs=19, targets=23).total
+    assert seq2seq_training_flops(HAND, rows=2, inputs=19, targets=23) == 3 * forward
+
+
+def test_short_sequences_cost_six_operations_per_weight_and_token():
+    """The rule of thumb 6 N: with one token on each side every weight of a layer is used once."""
+    config = model_config("codet5p_220m")
+    weights = config.num_parameters() - 2 * 12 * 32  # bias tables
+    weights -= (5 * 12 + 2) * 768  # norms; the embedding counts once, as the logits
+    scores = 4 * (12 + 12 + 12) * 12 * 64
+    got = seq2seq_training_flops(config, rows=1, inputs=1, targets=1)
+    assert got == 3 * (2 * weights + scores)
+
+
+def _xla_flops(function, *arguments):
+    params = nn.unbox(abstract_params(WIDE))
+    compiled = jax.jit(function).lower(params, *arguments).compile()
+    return compiled.cost_analysis()["flops"]
+
+
+def _tokens(length):
+    return jax.ShapeDtypeStruct((ROWS, length), jnp.int32)
+
+
+def _apply(method):
+    model = CodeT5p(WIDE)
+    return lambda params, *tokens: model.apply({"params": params}, *tokens, method=method)
+
+
+# XLA counts more: softmax, norms, masks and the bias, which are 0.3% at this width.
+TOLERANCE = 0.005
+
+
+def test_encoder_agrees_with_xla():
+    counted = encoder_flops(WIDE, rows=ROWS, length=INPUTS)
+    xla = _xla_flops(_apply("encode"), _tokens(INPUTS))
+    assert counted == pytest.approx(xla, rel=TOLERANCE)
+    assert counted < xla
+
+
+def test_decoder_agrees_with_xla():
+    counted = encoder_flops(WIDE, rows=ROWS, length=INPUTS)
+    counted += decoder_flops(WIDE, rows=ROWS, inputs=INPUTS, targets=TARGETS).total
+    xla = _xla_flops(_apply("__call__"), _tokens(INPUTS), _tokens(TARGETS))
+    assert counted == pytest.approx(xla, rel=TOLERANCE)
+    assert counted < xla
+
+
+def test_stage_2_is_the_sum_of_its_passes():
+    text, code, pairs = 6, 9, 4
+
+    def encode(length, projection=51):  # 3 x 17
+        return encoder_flops(HAND, rows=pairs, length=length) + pairs * 2 * projection
+
+    def decode(inputs, targets):
+        return decoder_flops(HAND, rows=pairs, inputs=inputs, targets=targets)
+
+    match = 3 * decode(text, code).hidden + 3 * pairs * 2 * 6
+    write = decode(text, code).total + decode(code, text).total
+    both = encode(text) + encode(code)
+    assert _bimodal(pairs, text, code) == 3 * (both + match + write) + both
+    without_momentum = _bimodal(pairs, text, code, momentum=False)
+    assert without_momentum == 3 * (both + match + write)
+    queued = _bimodal(pairs, text, code, encoded_negatives=True) - _bimodal(pairs, text, code)
+    assert queued == 3 * encoder_flops(HAND, rows=pairs, length=text)
+    contrastive = _bimodal(
+        pairs, text, code, matching=False, text_to_code=False, code_to_text=False
+    )
+    assert contrastive == 4 * both
+    writing = _bimodal(pairs, text, code, contrastive=False, matching=False, code_to_text=False)
+    assert writing == 3 * (encode(text, projection=0) + decode(text, code).total)
+
+
+def _bimodal(pairs, text, code, **passes):
+    return bimodal_training_flops(HAND, pairs=pairs, text_length=text, code_length=code, **passes)
