@@ -1,5 +1,6 @@
-"""Pure losses: arrays in, WeightedMean out. No parameters, no state, no randomness."""
+"""Pure losses: arrays in, WeightedMean out. No state, no randomness."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -7,7 +8,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from codet5p_jax.typing import WeightedMean
+from codet5p_jax.objectives.accumulation import sum_over_chunks
+from codet5p_jax.typing import PyTree, WeightedMean
 
 
 class TokenLoss(struct.PyTreeNode):
@@ -29,6 +31,10 @@ class TokenLoss(struct.PyTreeNode):
             self.cross_entropy + other.cross_entropy,
             self.accuracy + other.accuracy,
         )
+
+    def with_total(self, total: Float[Array, ""]) -> "TokenLoss":
+        """Returns these sums with `total`, which has a gradient, as that of the loss."""
+        return self.replace(loss=self.loss.replace(total=total))
 
 
 def token_cross_entropy(
@@ -114,7 +120,8 @@ def _columns(logits):
 
 
 def chunked_token_cross_entropy(
-    logits_fn: Callable[[Float[Array, "batch chunk embed"]], Float[Array, "batch chunk vocab"]],
+    logits_fn: Callable[[PyTree, Float[Array, "batch chunk embed"]], Array],
+    params: PyTree,
     hidden: Float[Array, "batch targets embed"],
     targets: Int[Array, "batch targets"],
     weights: Float[Array, "batch targets"],
@@ -124,13 +131,15 @@ def chunked_token_cross_entropy(
     z_loss: float = 0.0,
     vocab_size: int | None = None,
 ) -> TokenLoss:
-    """`token_cross_entropy` of `logits_fn(hidden)`, a chunk of positions at a time.
+    """`token_cross_entropy` of `logits_fn(params, hidden)`, a chunk of positions at a time.
 
-    With a chunk length, at most [batch, chunk, vocab] logits exist at once, in the forward pass
-    and in the backward pass, which computes them again.
+    With a chunk length at most [batch, chunk, vocab] logits exist at once; their gradient is
+    taken as soon as they are there, so no logits are kept for the backward pass or computed anew.
 
     Args:
-        logits_fn: Decoder output -> scores over the vocabulary.
+        logits_fn: Parameters and decoder output -> scores over the vocabulary [..., vocab]. It
+            closes over nothing that is differentiated.
+        params: Those that the logits depend on, and no others.
         hidden: Output of the decoder.
         targets: Token ids.
         weights: 0 leaves a target out.
@@ -139,35 +148,25 @@ def chunked_token_cross_entropy(
         z_loss: See `token_cross_entropy`.
         vocab_size: See `token_cross_entropy`.
     """
-
-    def chunk_loss(chunk: tuple[Array, Array, Array]) -> TokenLoss:
-        return token_cross_entropy(
-            logits_fn(chunk[0]),
-            chunk[1],
-            chunk[2],
-            label_smoothing=label_smoothing,
-            z_loss=z_loss,
-            vocab_size=vocab_size,
-        )
-
+    loss_of_logits = functools.partial(
+        token_cross_entropy, label_smoothing=label_smoothing, z_loss=z_loss, vocab_size=vocab_size
+    )
     length = targets.shape[1]
     if chunk_length is None or chunk_length >= length:
-        return chunk_loss((hidden, targets, weights))
-    padding = -length % chunk_length
+        return loss_of_logits(logits_fn(params, hidden), targets, weights)
 
     def chunks(x: Array) -> Array:  # [batch, targets, ...] -> [chunks, batch, chunk, ...]
-        x = jnp.pad(x, [(0, 0), (0, padding)] + [(0, 0)] * (x.ndim - 2))
-        x = x.reshape(x.shape[0], -1, chunk_length, *x.shape[2:])
-        return jnp.moveaxis(x, 1, 0)
+        x = jnp.pad(x, [(0, 0), (0, -length % chunk_length)] + [(0, 0)] * (x.ndim - 2))
+        return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk_length, *x.shape[2:]), 1, 0)
 
-    def add_chunk(total: TokenLoss, chunk: tuple[Array, Array, Array]) -> tuple[TokenLoss, None]:
-        return total + jax.checkpoint(chunk_loss)(chunk), None
+    def chunk_loss(params: PyTree, hidden: Array, data: PyTree) -> tuple[Array, TokenLoss]:
+        result = loss_of_logits(logits_fn(params, hidden), *data)
+        return result.loss.total, result
 
-    zero = WeightedMean(jnp.float32(0.0), jnp.float32(0.0))
-    total, _ = jax.lax.scan(
-        add_chunk, TokenLoss(zero, zero, zero), (chunks(hidden), chunks(targets), chunks(weights))
+    total, sums = sum_over_chunks(
+        [chunk_loss], params, chunks(hidden), (chunks(targets), chunks(weights))
     )
-    return total
+    return sums.with_total(total)
 
 
 def contrastive_loss(

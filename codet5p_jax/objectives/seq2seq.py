@@ -5,10 +5,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from codet5p_jax.models.codet5p import CodeT5p
-from codet5p_jax.objectives.losses import chunked_token_cross_entropy
+from codet5p_jax.objectives.accumulation import microbatches, sum_over_chunks
+from codet5p_jax.objectives.losses import TokenLoss, chunked_token_cross_entropy
 from codet5p_jax.objectives.metrics import nonpadding_share
 from codet5p_jax.typing import Batch, Metrics, PyTree, WeightedMean
 
@@ -25,12 +26,25 @@ class Seq2SeqObjective:
         label_smoothing: Share of probability spread over the vocabulary.
         z_loss: Weight of the squared log-normalizer.
         chunk_length: Target positions whose logits exist at once; None means all.
+        microbatches: Parts that a batch is computed in, one after the other; exact, and the
+            memory is that of one part.
     """
 
     model: CodeT5p
     label_smoothing: float = 0.0
     z_loss: float = 0.0
     chunk_length: int | None = None
+    microbatches: int = 1
+
+    @property
+    def required_features(self) -> tuple[str, ...]:
+        """Names that a batch must have."""
+        return (
+            "encoder_input_tokens",
+            "decoder_input_tokens",
+            "decoder_target_tokens",
+            "decoder_loss_weights",
+        )
 
     def init_params(self) -> PyTree:
         """Returns nothing: the model's parameters are all it trains."""
@@ -64,32 +78,74 @@ class Seq2SeqObjective:
         }
         return result.loss, metrics, state
 
-    def _token_loss(self, params: PyTree, batch: Batch, rng: jax.Array, train: bool):
-        variables, rngs = {"params": params}, {"dropout": rng} if train else {}
+    def _token_loss(self, params: PyTree, batch: Batch, rng: jax.Array, train: bool) -> TokenLoss:
+        if self.microbatches == 1:
+            return self._loss_of_rows(params, batch, rng, train)
+
+        def loss(params: PyTree, _: PyTree, part: Any) -> tuple[Array, TokenLoss]:
+            result = self._loss_of_rows(params, *part, train)
+            return result.loss.total, result
+
+        parts = microbatches(dict(batch), self.microbatches)
+        rngs = jax.random.split(rng, self.microbatches)
+        total, sums = sum_over_chunks([loss], params, {}, (parts, rngs))
+        return sums.with_total(total)
+
+    def _loss_of_rows(self, params: PyTree, batch: Batch, rng: jax.Array, train: bool) -> TokenLoss:
         hidden: Any = self.model.apply(
-            variables,
+            {"params": params},
             batch["encoder_input_tokens"],
             batch["decoder_input_tokens"],
             batch.get("encoder_segment_ids"),
             batch.get("decoder_segment_ids"),
             train=train,
-            rngs=rngs,
+            rngs={"dropout": rng} if train else {},
             method=_decoder_output,
         )
-
-        def logits(chunk: Float[Array, "batch chunk embed"]) -> Any:
-            return self.model.apply(variables, chunk, method="logits")
-
-        return chunked_token_cross_entropy(
-            logits,
+        return target_loss(
+            self.model,
+            params,
             hidden,
             batch["decoder_target_tokens"],
             batch["decoder_loss_weights"].astype(jnp.float32),
             chunk_length=self.chunk_length,
             label_smoothing=self.label_smoothing,
             z_loss=self.z_loss,
-            vocab_size=self.model.config.vocab_size,
         )
+
+
+def target_loss(
+    model: CodeT5p,
+    params: PyTree,
+    hidden: Float[Array, "batch targets embed"],
+    targets: Int[Array, "batch targets"],
+    weights: Float[Array, "batch targets"],
+    **options: Any,
+) -> TokenLoss:
+    """Returns the cross-entropy of `targets` given the decoder's output.
+
+    Args:
+        model: The network, for its logits.
+        params: Its parameters.
+        hidden: Output of the decoder.
+        targets: Token ids.
+        weights: 0 leaves a target out.
+        **options: See `chunked_token_cross_entropy`.
+    """
+
+    def logits(params: PyTree, chunk: Float[Array, "batch chunk embed"]) -> Any:
+        return model.apply({"params": params}, chunk, method="logits")
+
+    read = "token_embedder" if model.config.tie_embeddings else "lm_head"
+    return chunked_token_cross_entropy(
+        logits,
+        {read: params[read]},
+        hidden,
+        targets,
+        weights,
+        vocab_size=model.config.vocab_size,
+        **options,
+    )
 
 
 def _decoder_output(

@@ -77,7 +77,14 @@ def test_chunked_equals_whole_with_gradients(chunk_length):
 
     def loss(hidden, kernel, chunk_length):
         return chunked_token_cross_entropy(
-            lambda x: x @ kernel, hidden, targets, weights, chunk_length=chunk_length, z_loss=1e-3
+            lambda kernel, x: x @ kernel,
+            kernel,
+            hidden,
+            targets,
+            weights,
+            chunk_length=chunk_length,
+            z_loss=1e-3,
+            label_smoothing=0.1,
         ).loss.compute()
 
     whole = jax.value_and_grad(loss, argnums=(0, 1))(hidden, kernel, None)

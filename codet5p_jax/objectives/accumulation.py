@@ -1,0 +1,175 @@
+"""Sums of a loss over chunks, whose gradient is computed in the same pass as its value.
+
+A loss that is a sum over chunks needs of each chunk, for the backward pass, only a number of
+gradients that does not depend on how the sum is used later: the cotangent of a sum is one scalar
+factor. So each chunk is differentiated as soon as its value is known, its intermediates are freed,
+and nothing is computed twice. Chunks may be rows of a batch (microbatches) or positions (chunks
+of logits).
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.custom_derivatives import SymbolicZero
+from jaxtyping import Array, Float, Int
+
+from codet5p_jax.typing import PyTree
+
+ChunkLoss = Callable[[PyTree, PyTree, PyTree], tuple[Float[Array, ""], PyTree]]
+
+
+def sum_over_chunks(
+    losses: Sequence[ChunkLoss],
+    params: PyTree,
+    rows: PyTree,
+    data: PyTree,
+    *,
+    choice: Int[Array, "chunks"] | None = None,
+) -> tuple[Float[Array, ""], PyTree]:
+    """Returns the sum over chunks of (total, aux); only `total` has a gradient.
+
+    Exact: value and gradient are those of the plain sum, up to the order of additions.
+
+    Args:
+        losses: Functions (params, rows of a chunk, data of a chunk) -> (scalar float32, pytree of
+            sums). They give the same result where they may be chosen, at different cost, and close
+            over nothing that is differentiated.
+        params: What all chunks share; its gradients are added up in its dtype.
+        rows: Arrays [chunks, ...] with a gradient of their own for each chunk.
+        data: Arrays [chunks, ...] without a gradient: token ids, weights, keys.
+        choice: Index into `losses` for each chunk; None means the first for all.
+    """
+    structure: Any = None
+
+    def flat(loss: ChunkLoss) -> ChunkLoss:
+        def of_chunk(*inputs: PyTree) -> tuple[Array, list[Array]]:
+            nonlocal structure
+            total, aux = loss(*inputs)
+            leaves, structure = jax.tree.flatten(aux)
+            return total, leaves
+
+        return of_chunk
+
+    flat_losses = tuple(flat(loss) for loss in losses)
+    total, leaves = _sum_over_chunks(flat_losses, params, rows, data, choice)
+    return total, structure.unflatten(leaves)
+
+
+def microbatches(batch: PyTree, count: int) -> PyTree:
+    """Returns arrays [count, batch / count, ...]: microbatch i holds the rows i, i + count, ...
+
+    Taken in strides, so that each microbatch lies on all devices that the batch lies on.
+
+    Raises:
+        ValueError: `count` does not divide the batch.
+    """
+
+    def split(rows: Array) -> Array:
+        if rows.shape[0] % count:
+            raise ValueError(
+                f"MICROBATCHES is {count}, which does not divide the batch of {rows.shape[0]} "
+                "rows; set MICROBATCHES to a divisor of it."
+            )
+        parts = jnp.moveaxis(rows.reshape(-1, count, *rows.shape[1:]), 1, 0)
+        return nn.with_logical_constraint(parts, (None, "batch", *[None] * (parts.ndim - 2)))
+
+    return jax.tree.map(split, batch)
+
+
+def from_microbatches(parts: PyTree) -> PyTree:
+    """Returns the arrays [batch, ...] that `microbatches` made `parts` of."""
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(-1, *x.shape[2:]), parts)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _sum_over_chunks(losses, params, rows, data, choice):
+    def add(total, chunk):
+        chunk_rows, chunk_data, index = chunk
+        return jax.tree.map(jnp.add, total, _choose(index, branches, chunk_rows, chunk_data)), None
+
+    branches = [functools.partial(loss, params) for loss in losses]
+    zeros = _zeros(branches[0], _first(rows), _first(data))
+    return jax.lax.scan(add, zeros, (rows, data, choice))[0]
+
+
+def _forward(losses, params, rows, data, choice):
+    """The sum, and as residuals the gradients of those arguments that somebody asks for."""
+    moving_params, moving_rows = _Moving(params), _Moving(rows)
+    params, rows, data, choice = (_values(tree) for tree in (params, rows, data, choice))
+
+    def with_gradient(loss):
+        def of_moving(d_params, d_rows, chunk_rows, chunk_data):
+            joined = moving_params.put(d_params, params), moving_rows.put(d_rows, chunk_rows)
+            return loss(*joined, chunk_data)
+
+        gradient = jax.value_and_grad(of_moving, argnums=(0, 1), has_aux=True)
+        return functools.partial(gradient, moving_params.take(params))
+
+    branches = [with_gradient(loss) for loss in losses]
+
+    def add(carry, chunk):
+        *inputs, index = chunk
+        value, (d_params, d_rows) = _choose(index, branches, *inputs)
+        return jax.tree.map(jnp.add, carry, (value, d_params)), d_rows
+
+    inputs = moving_rows.take(rows), rows, data
+    value, (d_params, _) = _zeros(branches[0], *map(_first, inputs))
+    (value, d_params), d_rows = jax.lax.scan(add, (value, d_params), (*inputs, choice))
+    return value, (moving_params.alone(d_params), moving_rows.alone(d_rows))
+
+
+def _backward(losses, residuals, cotangents):
+    d_total, _ = cotangents
+    if isinstance(d_total, SymbolicZero):
+        return None, None, None, None
+    scaled = jax.tree.map(lambda gradient: (d_total * gradient).astype(gradient.dtype), residuals)
+    return *scaled, None, None
+
+
+_sum_over_chunks.defvjp(_forward, _backward, symbolic_zeros=True)
+
+
+class _Moving:
+    """Which leaves of a tree somebody differentiates by."""
+
+    def __init__(self, primals: PyTree):
+        """Reads it from what custom_vjp passes where symbolic zeros are on."""
+        leaves, self._structure = jax.tree.flatten(primals)
+        self._moves = [leaf.perturbed for leaf in leaves]
+
+    def take(self, tree: PyTree) -> list[Array]:
+        """Returns those leaves of `tree`."""
+        return [x for x, moves in zip(jax.tree.leaves(tree), self._moves, strict=True) if moves]
+
+    def put(self, moving: list[Array], tree: PyTree) -> PyTree:
+        """Returns `tree` with those leaves replaced."""
+        new = iter(moving)
+        leaves = zip(jax.tree.leaves(tree), self._moves, strict=True)
+        return self._structure.unflatten([next(new) if moves else x for x, moves in leaves])
+
+    def alone(self, moving: list[Array]) -> PyTree:
+        """Returns a tree of those leaves, with None in place of the others."""
+        new = iter(moving)
+        return self._structure.unflatten([next(new) if moves else None for moves in self._moves])
+
+
+def _values(primals: PyTree) -> PyTree:
+    return jax.tree.map(lambda primal: primal.value, primals)
+
+
+def _choose(
+    index: jax.Array | None, branches: Sequence[Callable[..., Any]], *inputs: PyTree
+) -> Any:
+    return branches[0](*inputs) if index is None else jax.lax.switch(index, branches, *inputs)
+
+
+def _first(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: x[0], tree)
+
+
+def _zeros(fn: Callable[..., Any], *inputs: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(fn, *inputs))
