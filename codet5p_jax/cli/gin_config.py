@@ -11,7 +11,7 @@ import inspect
 import logging
 import pathlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gin
@@ -84,7 +84,7 @@ def parse(*, gin_files: Sequence[str], bindings: Sequence[str]) -> None:
     for directory in gin_directories():
         gin.add_config_file_search_path(str(directory))
     for path in gin_files:
-        _check_file(path)
+        check_file(path)
     quoted = [_quoted(binding) for binding in bindings]
     logging.disable(logging.ERROR)  # gin logs an error for each folder a file is not in
     try:
@@ -105,7 +105,34 @@ def config_text() -> str:
     return gin.config_str(max_line_length=100)
 
 
-def _check_file(path: str) -> None:
+def resolved_bindings() -> dict[str, str]:
+    """Returns parameter -> value of every binding in force, macros replaced by what they stand for.
+
+    Macros themselves are left out: one that nothing reads changes nothing.
+    """
+    macros = _macros()
+    return {
+        "/".join(filter(None, [scope, f"{selector}.{parameter}"])): repr(_resolved(value, macros))
+        for (scope, selector), values in gin_internals._CONFIG.items()
+        if selector != "gin.macro"
+        for parameter, value in values.items()
+    }
+
+
+def _resolved(value: Any, macros: Mapping[str, Any]) -> Any:
+    if isinstance(value, gin_internals.ConfigurableReference):
+        if value.selector == "gin.macro":
+            return _resolved(macros.get(value.scopes[-1]), macros)
+        return value
+    if isinstance(value, dict):
+        return {key: _resolved(value[key], macros) for key in sorted(value)}
+    if isinstance(value, list | tuple):
+        return type(value)(_resolved(each, macros) for each in value)
+    return value
+
+
+def check_file(path: str) -> None:
+    """Raises GinConfigError, with the nearest names, when there is no such gin file."""
     directories = gin_directories()
     if any((directory / path).is_file() for directory in directories):
         return

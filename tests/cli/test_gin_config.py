@@ -92,3 +92,21 @@ def test_help_lists_the_commands(capsys):
         main([])
     assert exit_.value.code == 0
     assert "pretrain" in capsys.readouterr().out
+
+
+def test_resolved_bindings_hold_values_where_the_files_hold_macros(tmp_path):
+    (tmp_path / "more.gin").write_text("UNREAD_MACRO = 1")
+    _bind("CLM_BATCH_SIZE=24", files=[RECIPE, str(tmp_path / "more.gin")])
+    bound = gin_config.resolved_bindings()
+    dataset = "codet5p_jax.data.batches.DatasetConfig"
+    assert bound[f"seq2seq_clm/{dataset}.batch_size"] == "24"
+    assert bound[f"seq2seq_clm/{dataset}.task_feature_lengths"] == "{'inputs': 96, 'targets': 96}"
+    assert not any("UNREAD_MACRO" in name for name in bound)
+
+
+def test_a_written_configuration_resolves_to_the_same(tmp_path):
+    _bind()
+    before = gin_config.resolved_bindings()
+    (tmp_path / "config.gin").write_text(gin_config.config_text())
+    gin_config.parse(gin_files=[str(tmp_path / "config.gin")], bindings=[])
+    assert gin_config.resolved_bindings() == before
