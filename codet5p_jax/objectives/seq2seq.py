@@ -1,6 +1,7 @@
 """Sequence-to-sequence objective: denoising, both causal LMs, generation, finetuning."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from codet5p_jax.models.codet5p import CodeT5p
+from codet5p_jax.models.flops import seq2seq_training_flops
 from codet5p_jax.objectives.accumulation import microbatches, sum_over_chunks
 from codet5p_jax.objectives.losses import TokenLoss, chunked_token_cross_entropy
 from codet5p_jax.objectives.metrics import nonpadding_share
@@ -77,6 +79,13 @@ class Seq2SeqObjective:
             ),
         }
         return result.loss, metrics, state
+
+    def flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> float:
+        """Returns the FLOPs of a training step on a batch of these shapes (models/flops.py)."""
+        rows, inputs = batch_shapes["encoder_input_tokens"]
+        targets = batch_shapes["decoder_input_tokens"][1]
+        config = self.model.config
+        return float(seq2seq_training_flops(config, rows=rows, inputs=inputs, targets=targets))
 
     def _token_loss(self, params: PyTree, batch: Batch, rng: jax.Array, train: bool) -> TokenLoss:
         if self.microbatches == 1:

@@ -6,7 +6,10 @@ import time
 import jax
 import jax.numpy as jnp
 
+from codet5p_jax.training.flops import StepCost
 from codet5p_jax.typing import Metrics
+
+NONPADDING = "/nonpadding_tokens"  # share of positions that hold a token; its total counts them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,8 +23,10 @@ class WindowMeans:
 class MetricWindow:
     """Sums metrics on the devices, and fetches a window's means one step after its end."""
 
-    def __init__(self, period: int) -> None:
+    def __init__(self, period: int, *, cost: StepCost | None = None) -> None:
+        """Makes a window of `period` steps, each of which costs `cost` (None: not told)."""
         self._period = period
+        self._cost = cost
         self._sum: Metrics | None = None
         self._steps = 0
         self._ended: tuple[int, int, Metrics] | None = None
@@ -53,11 +58,28 @@ class MetricWindow:
         fetched = jax.device_get(metrics)
         seconds = time.monotonic() - self._start
         self._start = time.monotonic()
-        tokens = sum(v.total for k, v in fetched.items() if k.endswith("/nonpadding_tokens"))
-        values = {name: float(mean.compute()) for name, mean in fetched.items()}
-        values["timing/steps_per_second"] = steps / seconds
-        values["timing/tokens_per_second"] = float(tokens) / seconds
-        return WindowMeans(step, values)
+        return WindowMeans(step, {**means(fetched), **self._timing(fetched, steps, seconds)})
+
+    def _timing(self, fetched: Metrics, steps: int, seconds: float) -> dict[str, float]:
+        tokens = sum(float(v.total) for k, v in fetched.items() if k.endswith(NONPADDING))
+        rates = {"steps_per_second": steps / seconds, "tokens_per_second": tokens / seconds}
+        if self._cost is not None:
+            rates |= self._cost.rates(steps / seconds)
+        return {f"timing/{name}": value for name, value in rates.items()}
+
+
+def means(metrics: Metrics) -> dict[str, float]:
+    """Returns the mean of each metric; `<stream>/nonpadding_tokens` as `<stream>/padding_share`.
+
+    That is the share of a batch which is computed and thrown away: 1 - nonpadding.
+    """
+    values: dict[str, float] = {}
+    for name, mean in metrics.items():
+        if name.endswith(NONPADDING):
+            values[f"{name.removesuffix(NONPADDING)}/padding_share"] = 1.0 - float(mean.compute())
+        else:
+            values[name] = float(mean.compute())
+    return values
 
 
 @jax.jit

@@ -1,0 +1,92 @@
+"""What a training step costs, and what the devices could do: the two sides of MFU."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import jax
+
+from codet5p_jax.training.curriculum import Stream
+from codet5p_jax.typing import Batch
+
+# Dense bfloat16 FLOPs per second of one JAX device, by the start of its `device_kind`; the first
+# that fits counts. A device is a chip, but a core, half a chip, on TPU v2 and v3.
+PEAK_FLOPS_PER_DEVICE: Sequence[tuple[str, float]] = (
+    ("TPU v2", 45e12 / 2),  # cloud.google.com/tpu/docs, page of each version
+    ("TPU v3", 123e12 / 2),
+    ("TPU v4 lite", 138e12),  # TPU v4i: Jouppi et al. 2021, table 1
+    ("TPU v4", 275e12),
+    ("TPU v5 lite", 197e12),  # v5e
+    ("TPU v5e", 197e12),
+    ("TPU v5", 459e12),  # v5p
+    ("TPU v6 lite", 918e12),  # v6e, Trillium
+    ("TPU v6e", 918e12),
+    ("NVIDIA A100", 312e12),  # NVIDIA's data sheets; half of what they give "with sparsity"
+    ("NVIDIA H100 PCIe", 756e12),
+    ("NVIDIA H100 NVL", 835e12),
+    ("NVIDIA H100", 989e12),
+    ("NVIDIA H200", 989e12),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StepCost:
+    """Arithmetic of one training step.
+
+    Attributes:
+        flops: Of the model, forward and backward, on all devices together.
+        peak_flops_per_second: What all devices together could do; None where that is not known.
+    """
+
+    flops: float
+    peak_flops_per_second: float | None
+
+    def rates(self, steps_per_second: float) -> dict[str, float]:
+        """Returns model_flops_per_second, and mfu, its share of the peak, where that is known."""
+        flops = self.flops * steps_per_second
+        if self.peak_flops_per_second is None:
+            return {"model_flops_per_second": flops}
+        return {"model_flops_per_second": flops, "mfu": flops / self.peak_flops_per_second}
+
+
+def step_cost(
+    streams: Sequence[Stream],
+    batches: Mapping[str, Batch],
+    *,
+    devices: Sequence[jax.Device],
+    peak_flops_per_device: float | None = None,
+) -> StepCost:
+    """Returns the cost of a step on one global batch of each stream.
+
+    Args:
+        streams: What the step trains.
+        batches: Stream name -> global batch; the shapes alone are read.
+        devices: All devices of the mesh.
+        peak_flops_per_device: FLOPs per second of one device; None looks them up.
+
+    Raises:
+        ValueError: The peak is no positive number.
+    """
+    if peak_flops_per_device is not None and not peak_flops_per_device > 0:
+        raise ValueError(
+            f"PEAK_FLOPS_PER_DEVICE is {peak_flops_per_device}; give the FLOPs per second of one "
+            "device, such as 275e12, or None."
+        )
+    peak = peak_flops_per_device or known_peak_flops(devices[0].device_kind)
+    flops = sum(stream.objective.flops(_shapes(batches[stream.name])) for stream in streams)
+    return StepCost(
+        flops=float(flops), peak_flops_per_second=None if peak is None else peak * len(devices)
+    )
+
+
+def known_peak_flops(device_kind: str) -> float | None:
+    """Returns the dense bfloat16 FLOPs per second of one device; None where they are not known.
+
+    Args:
+        device_kind: As JAX tells it, such as "TPU v5 lite" or "NVIDIA H100 80GB HBM3".
+    """
+    fits = (peak for start, peak in PEAK_FLOPS_PER_DEVICE if device_kind.startswith(start))
+    return next(fits, None)
+
+
+def _shapes(batch: Batch) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(rows.shape) for name, rows in batch.items()}
