@@ -1,10 +1,12 @@
-"""Sums of a loss over chunks, whose gradient is computed in the same pass as its value.
+"""Losses and encodings computed a chunk at a time, with the memory of one chunk, exactly.
 
-A loss that is a sum over chunks needs of each chunk, for the backward pass, only a number of
-gradients that does not depend on how the sum is used later: the cotangent of a sum is one scalar
-factor. So each chunk is differentiated as soon as its value is known, its intermediates are freed,
-and nothing is computed twice. Chunks may be rows of a batch (microbatches) or positions (chunks
-of logits).
+A loss that is a sum over chunks needs of each chunk, for the backward pass, only gradients that
+do not depend on how the sum is used later: its cotangent is one scalar factor. So
+`sum_over_chunks` differentiates each chunk as soon as its value is known, frees its intermediates,
+and computes nothing twice. Chunks may be rows of a batch (microbatches) or positions (logits).
+
+Encodings that a loss of the whole batch reads, as contrastive learning does, have no such shortcut:
+`map_over_chunks` computes them again in the backward pass (GradCache, arXiv:2101.06983).
 """
 
 import functools
@@ -20,6 +22,7 @@ from jaxtyping import Array, Float, Int
 from codet5p_jax.typing import PyTree
 
 ChunkLoss = Callable[[PyTree, PyTree, PyTree], tuple[Float[Array, ""], PyTree]]
+ChunkFunction = Callable[[PyTree, PyTree], PyTree]
 
 
 def sum_over_chunks(
@@ -80,11 +83,6 @@ def microbatches(batch: PyTree, count: int) -> PyTree:
     return jax.tree.map(split, batch)
 
 
-def from_microbatches(parts: PyTree) -> PyTree:
-    """Returns the arrays [batch, ...] that `microbatches` made `parts` of."""
-    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(-1, *x.shape[2:]), parts)
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _sum_over_chunks(losses, params, rows, data, choice):
     def add(total, chunk):
@@ -131,6 +129,60 @@ def _backward(losses, residuals, cotangents):
 
 
 _sum_over_chunks.defvjp(_forward, _backward, symbolic_zeros=True)
+
+
+def map_over_chunks(
+    functions: Sequence[ChunkFunction],
+    params: PyTree,
+    data: PyTree,
+    *,
+    choice: Int[Array, "chunks"] | None = None,
+) -> PyTree:
+    """Returns function(params, chunk of data) for each chunk, [chunks, ...].
+
+    The backward pass computes each chunk again, so that the intermediates of one chunk exist at
+    a time.
+
+    Args:
+        functions: They give the same result where they may be chosen, at different cost, and
+            close over nothing that is differentiated.
+        params: What all chunks share.
+        data: Arrays [chunks, ...] without a gradient.
+        choice: Index into `functions` for each chunk; None means the first for all.
+    """
+    return _map_over_chunks(tuple(functions), params, data, choice)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _map_over_chunks(functions, params, data, choice):
+    branches = [functools.partial(function, params) for function in functions]
+    return jax.lax.map(lambda chunk: _choose(chunk[1], branches, chunk[0]), (data, choice))
+
+
+def _map_forward(functions, params, data, choice):
+    return _map_over_chunks(functions, params, data, choice), (params, data, choice)
+
+
+def _map_backward(functions, residuals, d_out):
+    params, data, choice = residuals
+
+    def gradient(function):
+        def of_chunk(chunk, d_chunk):
+            return jax.vjp(lambda params: function(params, chunk), params)[1](d_chunk)[0]
+
+        return of_chunk
+
+    branches = [gradient(function) for function in functions]
+
+    def add(d_params, chunk):
+        chunk_data, index, d_chunk = chunk
+        return jax.tree.map(jnp.add, d_params, _choose(index, branches, chunk_data, d_chunk)), None
+
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    return jax.lax.scan(add, zeros, (data, choice, d_out))[0], None, None
+
+
+_map_over_chunks.defvjp(_map_forward, _map_backward)
 
 
 class _Moving:

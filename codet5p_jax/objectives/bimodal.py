@@ -1,6 +1,7 @@
 """Stage 2: contrastive, matching, text-to-code and code-to-text losses from shared passes."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,22 +10,22 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from codet5p_jax.models.codet5p import CodeT5p
+from codet5p_jax.objectives.accumulation import map_over_chunks, sum_over_chunks
 from codet5p_jax.objectives.contrastive import (
     clamp_temperature,
     contrastive_targets,
     same_pair,
 )
-from codet5p_jax.objectives.losses import (
-    chunked_token_cross_entropy,
-    contrastive_loss,
-    matching_loss,
-)
+from codet5p_jax.objectives.losses import TokenLoss, contrastive_loss, matching_loss
 from codet5p_jax.objectives.matching import draw_negatives, replace_first, shift_right
 from codet5p_jax.objectives.metrics import nonpadding_share
 from codet5p_jax.objectives.momentum import Queue, empty_queue, moving_average
+from codet5p_jax.objectives.row_groups import RowGroups, group_rows
+from codet5p_jax.objectives.seq2seq import target_loss
 from codet5p_jax.typing import Batch, Leaf, Metrics, PyTree, WeightedMean
 
 MOMENTUM_PARAMS = ("token_embedder", "encoder", "projection")  # what embeds a sequence
+LOSSES = ("contrastive", "matching", "text_to_code", "code_to_text")
 
 
 class TaskTokens(struct.PyTreeNode):
@@ -45,9 +46,10 @@ class BimodalState(struct.PyTreeNode):
     """What stage 2 carries between steps.
 
     Attributes:
-        momentum_params: Slow copy of embedding, encoder and projection; gets no gradient.
+        momentum_params: Slow copy of embedding, encoder and projection; gets no gradient. Empty
+            where there is no momentum encoder.
         queue: Features, ids and tokens of the last pairs.
-        steps: int32 [], steps already taken, for the ramp of alpha.
+        steps: int32 [], steps already taken, for the ramp of alpha and the age of the queue.
     """
 
     momentum_params: PyTree
@@ -56,18 +58,21 @@ class BimodalState(struct.PyTreeNode):
 
 
 class _Side(struct.PyTreeNode):
-    """One modality of a batch after its pass through the encoder."""
+    """One modality of a batch after its pass through the encoder.
+
+    Attributes:
+        tokens: Token ids.
+        encoded: Encoder output.
+        features: What the encoder makes of a row, unit norm.
+        keys: The same by the momentum encoder, then those of the queue; no gradient.
+        key_tokens: Token ids of the keys, where matching draws from the queue; else the batch's.
+    """
 
     tokens: Int[Array, "batch length"]
     encoded: Float[Array, "batch length embed"]
     features: Float[Array, "batch dim"]
-    momentum_features: Float[Array, "batch dim"]
-    queued_features: Float[Array, "queue dim"]
-
-    @property
-    def keys(self) -> Float[Array, "keys dim"]:
-        """Momentum features that the other modality is compared with: this batch, the queue."""
-        return jnp.concatenate([self.momentum_features, self.queued_features])
+    keys: Float[Array, "keys dim"]
+    key_tokens: Int[Array, "candidates length"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,13 +88,24 @@ class BimodalObjective:
         text_length: Positions of a text, `<s>` and `</s>` included.
         code_length: Positions of a code.
         queue_size: Pairs kept as further negatives (K); a multiple of the batch size, or 0.
-        momentum: Decay of the slow copy per step (m).
+        momentum: Decay of the slow copy per step (m); 0 takes the trained encoder's own features
+            as keys, without a gradient and without a second pass.
         alpha: Share of the momentum model in the contrastive targets, after the ramp.
         alpha_ramp_steps: Steps over which alpha grows from 0; 0 means none.
         initial_temperature: Start of the learned temperature (tau).
         negative_hardness: Factor on the similarities that matching's negatives are drawn by: 1
             prefers the most similar as the paper does, 0 draws all alike, which is easier to learn.
+        negatives_from_queue: Whether matching's negatives come from batch and queue, or from the
+            batch alone. Wrong texts then pass through the encoder once more.
+        contrastive_weight: Factor of the contrastive loss; 0 leaves it out.
+        matching_weight: Factor of the matching loss; 0 leaves its pass out.
+        text_to_code_weight: Factor of the loss of code given text; 0 leaves its pass out.
+        code_to_text_weight: Factor of the loss of text given code; 0 leaves its pass out.
         chunk_length: See `Seq2SeqObjective`.
+        microbatches: Groups of rows that each pass is computed in, one after the other, with the
+            memory of one. Exact: contrastive learning and negatives see the whole batch.
+        num_lengths: Lengths that such a group may be cut to; rows are then grouped by length, and
+            a group is computed at the shortest that holds it. 1 computes all at full length.
     """
 
     model: CodeT5p
@@ -101,20 +117,39 @@ class BimodalObjective:
     alpha_ramp_steps: int = 0
     initial_temperature: float = 0.07
     negative_hardness: float = 1.0
+    negatives_from_queue: bool = False
+    contrastive_weight: float = 1.0
+    matching_weight: float = 1.0
+    text_to_code_weight: float = 1.0
+    code_to_text_weight: float = 1.0
     chunk_length: int | None = None
+    microbatches: int = 1
+    num_lengths: int = 1
 
     def __post_init__(self) -> None:
         """Raises ValueError for values outside their range, naming the parameter."""
-        if not 0.0 <= self.alpha <= 1.0:
-            raise ValueError(f"BimodalObjective.alpha is {self.alpha}; it must lie in [0, 1].")
-        if not 0.0 <= self.momentum <= 1.0:
+        for name in ("alpha", "momentum"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(
+                    f"BimodalObjective.{name} is {getattr(self, name)}; it must lie in [0, 1]. Set "
+                    f"{name.upper()} in gin."
+                )
+        for name in ("negative_hardness", *(f"{loss}_weight" for loss in LOSSES)):
+            if getattr(self, name) < 0.0:
+                raise ValueError(
+                    f"BimodalObjective.{name} is {getattr(self, name)}; it must be 0 or more, 1 in "
+                    f"the paper. Set {name.upper()} in gin."
+                )
+        for name in ("microbatches", "num_lengths"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"BimodalObjective.{name} is {getattr(self, name)}; it must be 1 or more. Set "
+                    f"{name.upper()} in gin."
+                )
+        if not any(self._weight(loss) for loss in LOSSES):
             raise ValueError(
-                f"BimodalObjective.momentum is {self.momentum}; it must lie in [0, 1]."
-            )
-        if self.negative_hardness < 0.0:
-            raise ValueError(
-                f"BimodalObjective.negative_hardness is {self.negative_hardness}; it must be 0 "
-                "(all negatives alike) or more (1 in the paper)."
+                "BimodalObjective has no loss: all of "
+                f"{', '.join(f'{loss}_weight' for loss in LOSSES)} are 0. Set one to 1."
             )
         config = self.model.config
         if config.projection_dim is None or not config.matching_head:
@@ -122,6 +157,11 @@ class BimodalObjective:
                 "BimodalObjective needs a model with a projection and a matching head; set "
                 "T5Config.projection_dim (256 in the paper) and T5Config.matching_head = True."
             )
+
+    @property
+    def required_features(self) -> tuple[str, ...]:
+        """Names that a batch must have."""
+        return ("text_tokens", "code_tokens", "pair_ids")
 
     @property
     def task_tokens(self) -> TaskTokens:
@@ -134,9 +174,13 @@ class BimodalObjective:
         return {"contrastive": {"temperature": jnp.float32(self.initial_temperature)}}
 
     def init(self, rng: jax.Array, params: PyTree) -> BimodalState:
-        """Returns the state before the first step: momentum = parameters, an empty queue."""
+        """Returns the state before the first step: momentum = parameters, an empty queue.
+
+        Its leaves carry logical axis names where those of `params` do, and the queue's always:
+        `flax.linen.unbox` takes them off.
+        """
         return BimodalState(
-            momentum_params={name: params[name] for name in MOMENTUM_PARAMS},
+            momentum_params={name: params[name] for name in MOMENTUM_PARAMS if self.momentum},
             queue=empty_queue(
                 rng,
                 size=self.queue_size,
@@ -150,56 +194,51 @@ class BimodalObjective:
     def loss(
         self, params: PyTree, state: BimodalState, batch: Batch, rng: jax.Array, *, train: bool
     ) -> tuple[WeightedMean, Metrics, BimodalState]:
-        """Returns (sum of the four mean losses in nats, metrics, next state).
+        """Returns (weighted sum of the mean losses in nats, metrics, next state).
 
         Args:
             params: Parameters of the model, and `contrastive/temperature`.
-            state: From `init` or the last step.
+            state: From `init` or the last step, without axis names.
             batch: text_tokens [batch, text], code_tokens [batch, code], pair_ids [batch]; equal
                 ids are the same pair.
             rng: Source of dropout and of the negatives.
             train: Whether dropout is on and the state moves.
         """
         self._check_shapes(batch, state.queue)
-        names = ("text", "code", "match", "write", "draw")
+        names = ("text", "code", "matching", "draw", "text_to_code", "code_to_text")
         rngs = dict(zip(names, jax.random.split(rng, len(names)), strict=True))
-        if train:
-            state = state.replace(
-                momentum_params=moving_average(
-                    state.momentum_params,
-                    {name: params[name] for name in MOMENTUM_PARAMS},
-                    self.momentum,
-                )
+        if train and self.momentum:
+            online = {name: params[name] for name in MOMENTUM_PARAMS}
+            momentum_params = moving_average(state.momentum_params, online, self.momentum)
+            state = state.replace(momentum_params=momentum_params)
+        passes = _Passes(self, params, train)
+        text = self._side(passes, state, batch, "text", rngs["text"])
+        code = self._side(passes, state, batch, "code", rngs["code"])
+        contrastive, logits, metrics = self._contrastive(params, state, batch, text, code)
+        tokens = self.task_tokens
+        parts = {"contrastive": contrastive} if self.contrastive_weight else {}
+        if self.matching_weight:
+            rows = self._matching_rows(passes, state, batch, text, code, logits, rngs)
+            parts["matching"], metrics["matching_accuracy"] = passes.matching(
+                *rows, tokens.match, rngs["matching"]
             )
-        text = self._side(params, state, batch["text_tokens"], "text", rngs["text"], train)
-        code = self._side(params, state, batch["code_tokens"], "code", rngs["code"], train)
-        contrastive, similarities, metrics = self._contrastive(params, state, batch, text, code)
-        matching, accuracy = self._matching(
-            params, batch, text, code, similarities, rngs["match"], rngs["draw"], train
-        )
-        to_code = self._generation(params, text, code, self.task_tokens.code, rngs["write"], train)
-        to_text = self._generation(params, code, text, self.task_tokens.text, rngs["write"], train)
-
-        parts = {
-            "contrastive": contrastive,
-            "matching": matching,
-            "text_to_code": to_code.loss,
-            "code_to_text": to_text.loss,
-        }
-        pairs = jnp.float32(batch["pair_ids"].shape[0])
-        mean = sum((part.compute() for part in parts.values()), jnp.float32(0.0))
+        for name, source, target, token in (
+            ("text_to_code", text, code, tokens.code),
+            ("code_to_text", code, text, tokens.text),
+        ):
+            if self._weight(name):
+                written = passes.generation(source, target, token, rngs[name])
+                parts[name], metrics[f"{name}_accuracy"] = written.loss, written.accuracy
         metrics |= {f"{name}_loss": part for name, part in parts.items()}
-        metrics |= {
-            "matching_accuracy": accuracy,
-            "nonpadding_tokens": nonpadding_share(batch["text_tokens"], batch["code_tokens"]),
-            "text_to_code_accuracy": to_code.accuracy,
-            "code_to_text_accuracy": to_text.accuracy,
-        }
-        return (
-            WeightedMean(mean * pairs, pairs),
-            metrics,
-            self._next_state(state, batch, text, code) if train else state,
-        )
+        metrics["nonpadding_tokens"] = nonpadding_share(text.tokens, code.tokens)
+        pairs = jnp.float32(batch["pair_ids"].shape[0])
+        means = [self._weight(name) * part.compute() for name, part in parts.items()]
+        total = sum(means, jnp.float32(0.0))
+        next_state = self._next_state(state, batch, text, code) if train else state
+        return WeightedMean(total * pairs, pairs), metrics, next_state
+
+    def _weight(self, loss: str) -> float:
+        return getattr(self, f"{loss}_weight")
 
     def _check_shapes(self, batch: Batch, queue: Queue) -> None:
         pairs = batch["pair_ids"].shape[0]
@@ -217,139 +256,238 @@ class BimodalObjective:
                 )
 
     def _side(
-        self,
-        params: PyTree,
-        state: BimodalState,
-        tokens: Int[Array, "batch length"],
-        name: str,
-        rng: jax.Array,
-        train: bool,
+        self, passes: "_Passes", state: BimodalState, batch: Batch, name: str, rng: jax.Array
     ) -> _Side:
         """Encodes one modality, and embeds it with the momentum parameters."""
-        encoded = self._apply(params, tokens, rng=rng, train=train, method="encode")
-        momentum_features = self._apply(state.momentum_params, tokens, method="embed")
+        tokens = batch[f"{name}_tokens"]
+        encoded = passes.encoded(tokens, rng)
+        features = passes.projected(encoded)
+        own_keys = features
+        if self.momentum:
+            own_keys = passes.momentum_features(state.momentum_params, tokens)
+        queued = getattr(state.queue, f"{name}_features")
+        key_tokens = tokens
+        if self.negatives_from_queue:
+            key_tokens = jnp.concatenate([tokens, getattr(state.queue, f"{name}_tokens")])
         return _Side(
             tokens=tokens,
             encoded=encoded,
-            features=self._apply(params, encoded, method="project"),
-            momentum_features=jax.lax.stop_gradient(momentum_features),
-            queued_features=getattr(state.queue, f"{name}_features"),
+            features=features,
+            keys=jax.lax.stop_gradient(jnp.concatenate([own_keys, queued])),
+            key_tokens=key_tokens,
         )
 
     def _contrastive(
         self, params: PyTree, state: BimodalState, batch: Batch, text: _Side, code: _Side
-    ) -> tuple[WeightedMean, dict[str, Float[Array, "batch batch"]], Metrics]:
-        """Contrastive loss of both directions, and the similarities within the batch."""
+    ) -> tuple[WeightedMean, dict[str, Float[Array, "batch keys"]], Metrics]:
+        """Contrastive loss of both directions, and what negatives are drawn by."""
         temperature = clamp_temperature(params["contrastive"]["temperature"])
-        ids = batch["pair_ids"]
-        positives = same_pair(ids, jnp.concatenate([ids, state.queue.pair_ids]))
+        positives = self._positives(state, batch)
         ramp = state.steps / self.alpha_ramp_steps if self.alpha_ramp_steps else 1.0
         alpha = self.alpha * jnp.minimum(1.0, ramp)
+        size = batch["pair_ids"].shape[0]
 
         def direction(queries: _Side, keys: _Side) -> WeightedMean:
-            momentum_logits = jax.lax.stop_gradient(
-                queries.momentum_features @ keys.keys.T / temperature
-            )
+            momentum_logits = queries.keys[:size] @ keys.keys.T / temperature
+            momentum_logits = jax.lax.stop_gradient(momentum_logits)
             targets = contrastive_targets(positives, momentum_logits, alpha)
             return contrastive_loss(queries.features, keys.keys, targets, temperature)
 
         both = direction(text, code) + direction(code, text)
-        size = ids.shape[0]
-        similarities = {
-            "text": text.features @ code.momentum_features.T,
-            "code": code.features @ text.momentum_features.T,
-        }
-        own = positives[:, :size]
+        similarities = {"text": text.features @ code.keys.T, "code": code.features @ text.keys.T}
+        own, in_batch = positives[:, :size], similarities["text"][:, :size]
         metrics = {
             "temperature": WeightedMean(temperature, jnp.float32(1.0)),
-            "positive_similarity": _mean_where(similarities["text"], own),
-            "negative_similarity": _mean_where(similarities["text"], ~own),
+            "positive_similarity": _mean_where(in_batch, own),
+            "negative_similarity": _mean_where(in_batch, ~own),
         }
-        logits = {k: jax.lax.stop_gradient(v / temperature) for k, v in similarities.items()}
+        if state.queue.size:
+            age, filled = state.queue.age_and_share(state.steps, size)
+            metrics |= {"queue_age": age, "queue_filled": filled}
+        scale = self.negative_hardness / temperature
+        logits = {k: jax.lax.stop_gradient(scale * v) for k, v in similarities.items()}
         return both, logits, metrics
 
-    def _matching(
+    def _positives(self, state: BimodalState, batch: Batch) -> Array:
+        ids = batch["pair_ids"]
+        return same_pair(ids, jnp.concatenate([ids, state.queue.pair_ids]))
+
+    def _matching_rows(
         self,
-        params: PyTree,
+        passes: "_Passes",
+        state: BimodalState,
         batch: Batch,
         text: _Side,
         code: _Side,
-        similarities: dict[str, Float[Array, "batch batch"]],
-        rng: jax.Array,
-        draw_rng: jax.Array,
-        train: bool,
-    ) -> tuple[WeightedMean, WeightedMean]:
-        """Matching loss and accuracy on the pairs, (text, wrong code) and (wrong text, code)."""
-        positives = same_pair(batch["pair_ids"], batch["pair_ids"])
-        code_rng, text_rng = jax.random.split(draw_rng)
-        logits = {side: self.negative_hardness * value for side, value in similarities.items()}
-        wrong_code = draw_negatives(code_rng, logits["text"], positives)
-        wrong_text = draw_negatives(text_rng, logits["code"], positives)
+        logits: dict[str, Float[Array, "batch keys"]],
+        rngs: dict[str, jax.Array],
+    ) -> tuple[Array, Array, Array, Array]:
+        """Returns encoded texts, texts, codes and weights of (pair, wrong code, wrong text).
 
-        def texts(x: Array) -> Array:  # of the rows (pair, wrong code, wrong text)
-            return jnp.concatenate([x, x, x[wrong_text.index]])
-
-        codes = jnp.concatenate([code.tokens, code.tokens[wrong_code.index], code.tokens])
-        logits = self._apply(
-            params,
-            texts(text.encoded),
-            texts(text.tokens),
-            replace_first(codes, self.task_tokens.match),
-            rng=rng,
-            train=train,
-            method="match_encoded",
-        )
-        size = batch["pair_ids"].shape[0]
-        labels = jnp.arange(3 * size) < size
-        weights = jnp.concatenate([jnp.ones(size, bool), wrong_code.found, wrong_text.found])
-        return matching_loss(logits, labels.astype(jnp.int32), weights.astype(jnp.float32))
-
-    def _generation(
-        self, params: PyTree, source: _Side, target: _Side, task: int, rng: jax.Array, train: bool
-    ):
-        """Cross-entropy of one modality given the other; labels are the task token, x, `</s>`."""
-        labels = replace_first(target.tokens, task)
-        hidden = self._apply(
-            params,
-            source.encoded,
-            source.tokens,
-            shift_right(labels),
-            rng=rng,
-            train=train,
-            method="decode",
-        )
-        return chunked_token_cross_entropy(
-            lambda chunk: self._apply(params, chunk, method="logits"),
-            hidden,
-            labels,
-            (labels != 0).astype(jnp.float32),
-            chunk_length=self.chunk_length,
-            vocab_size=self.model.config.vocab_size,
+        The three rows of a pair follow each other, on the device of the pair.
+        """
+        candidates = text.key_tokens.shape[0]
+        excluded = self._positives(state, batch)[:, :candidates]
+        excluded |= state.queue.is_unwritten(batch["pair_ids"])[None, :candidates]
+        code_rng, text_rng, encode_rng = jax.random.split(rngs["draw"], 3)
+        wrong_code = draw_negatives(code_rng, logits["text"][:, :candidates], excluded)
+        wrong_text = draw_negatives(text_rng, logits["code"][:, :candidates], excluded)
+        texts = text.key_tokens[wrong_text.index]
+        if self.negatives_from_queue:
+            wrong_encoded = passes.encoded(texts, encode_rng)
+        else:
+            wrong_encoded = text.encoded[wrong_text.index]
+        found = [jnp.ones_like(wrong_code.found), wrong_code.found, wrong_text.found]
+        return (
+            _interleave(text.encoded, text.encoded, wrong_encoded),
+            _interleave(text.tokens, text.tokens, texts),
+            _interleave(code.tokens, code.key_tokens[wrong_code.index], code.tokens),
+            _interleave(*found).astype(jnp.float32),
         )
 
     def _next_state(
         self, state: BimodalState, batch: Batch, text: _Side, code: _Side
     ) -> BimodalState:
+        size = batch["pair_ids"].shape[0]
         queue = state.queue.push(
-            text_features=text.momentum_features,
-            code_features=code.momentum_features,
+            text_features=text.keys[:size],
+            code_features=code.keys[:size],
             pair_ids=batch["pair_ids"],
             text_tokens=text.tokens,
             code_tokens=code.tokens,
         )
         return state.replace(queue=queue, steps=state.steps + 1)
 
-    def _apply(
+
+@dataclasses.dataclass(frozen=True)
+class _Passes:
+    """The passes through the network that the losses share, in groups of rows where asked for."""
+
+    objective: BimodalObjective
+    params: PyTree
+    train: bool
+
+    def encoded(
+        self, tokens: Int[Array, "batch length"], rng: jax.Array
+    ) -> Float[Array, "batch length embed"]:
+        """Returns the encoder's output."""
+        return self._for_each_group(self.params, tokens, rng, self._encode)
+
+    def projected(self, encoded: Float[Array, "batch length embed"]) -> Float[Array, "batch dim"]:
+        """Returns the features of encoded rows."""
+        return self._apply(self.params, encoded, method="project")
+
+    def momentum_features(
+        self, momentum_params: PyTree, tokens: Int[Array, "batch length"]
+    ) -> Float[Array, "batch dim"]:
+        """Returns the features of rows by the momentum encoder, without dropout."""
+
+        def embed(params: PyTree, tokens: Array, rng: jax.Array, length: int) -> Array:
+            return self._apply(params, tokens[:, :length], method="embed")
+
+        frozen = jax.lax.stop_gradient(momentum_params)
+        return self._for_each_group(frozen, tokens, jax.random.key(0), embed)
+
+    def matching(
         self,
-        params: PyTree,
-        *inputs: Array,
-        method: str,
-        rng: jax.Array | None = None,
-        train: bool = False,
-    ) -> Any:
-        options = {"train": train} if method not in ("project", "logits") else {}
-        rngs = {"dropout": rng} if train and rng is not None else {}
-        return self.model.apply({"params": params}, *inputs, **options, rngs=rngs, method=method)
+        encoded: Float[Array, "rows text embed"],
+        texts: Int[Array, "rows text"],
+        codes: Int[Array, "rows code"],
+        weights: Float[Array, "rows"],
+        token: int,
+        rng: jax.Array,
+    ) -> tuple[WeightedMean, WeightedMean]:
+        """Returns loss and accuracy of matching; the first of each three rows is a pair."""
+        labels = (jnp.arange(weights.size) % 3 == 0).astype(jnp.int32)
+
+        def loss(params: PyTree, encoded: Array, data: Any, length: int) -> TokenLoss:
+            texts, codes, labels, weights, rng = data
+            codes = replace_first(codes[:, :length], token)
+            inputs = encoded, texts, codes
+            logits = self._apply(params, *inputs, method="match_encoded", **self._dropout(rng))
+            return matching_loss(logits, labels, weights)
+
+        result = self._sum_over_groups(codes, encoded, (texts, codes, labels, weights), rng, loss)
+        return result.loss, result.accuracy
+
+    def generation(self, source: _Side, target: _Side, token: int, rng: jax.Array) -> TokenLoss:
+        """Cross-entropy of one modality given the other; labels are the task token, x, `</s>`."""
+        objective = self.objective
+
+        def loss(params: PyTree, encoded: Array, data: Any, length: int) -> TokenLoss:
+            source_tokens, target_tokens, rng = data
+            labels = replace_first(target_tokens[:, :length], token)
+            inputs = encoded, source_tokens, shift_right(labels)
+            hidden = self._apply(params, *inputs, method="decode", **self._dropout(rng))
+            weights = (labels != 0).astype(jnp.float32)
+            chunk_length = objective.chunk_length
+            return target_loss(
+                objective.model, params, hidden, labels, weights, chunk_length=chunk_length
+            )
+
+        data = source.tokens, target.tokens
+        return self._sum_over_groups(target.tokens, source.encoded, data, rng, loss)
+
+    def _encode(self, params: PyTree, tokens: Array, rng: jax.Array, length: int) -> Array:
+        short = self._apply(params, tokens[:, :length], method="encode", **self._dropout(rng))
+        return jnp.pad(short, [(0, 0), (0, tokens.shape[1] - length), (0, 0)])
+
+    def _groups(self, tokens: Int[Array, "rows length"]) -> RowGroups:
+        objective = self.objective
+        return group_rows(tokens, count=objective.microbatches, num_lengths=objective.num_lengths)
+
+    def _for_each_group(
+        self, params: PyTree, tokens: Array, rng: jax.Array, function: Callable[..., Array]
+    ) -> Array:
+        """Returns function(params, tokens, rng, length) of all rows, group by group."""
+        if self.objective.microbatches == 1:
+            return function(params, tokens, rng, tokens.shape[1])
+        groups = self._groups(tokens)
+
+        def of_length(length: int) -> Callable[[PyTree, Any], Array]:
+            return lambda params, data: function(params, *data, length)
+
+        functions = [of_length(length) for length in groups.lengths]
+        data = groups.split(tokens), jax.random.split(rng, groups.count)
+        return groups.join(map_over_chunks(functions, params, data, choice=groups.choice))
+
+    def _sum_over_groups(
+        self,
+        targets: Int[Array, "rows length"],
+        encoded: Float[Array, "rows inputs embed"],
+        data: tuple[Array, ...],
+        rng: jax.Array,
+        loss: Callable[..., TokenLoss],
+    ) -> TokenLoss:
+        """Returns loss(params, encoded, (*data, rng), length) of all rows, group by group."""
+        if self.objective.microbatches == 1:
+            return loss(self.params, encoded, (*data, rng), targets.shape[1])
+        groups = self._groups(targets)
+
+        def of_length(length: int) -> Callable[..., tuple[Array, TokenLoss]]:
+            def with_total(params: PyTree, encoded: Array, data: Any) -> tuple[Array, TokenLoss]:
+                result = loss(params, encoded, data, length)
+                return result.loss.total, result
+
+            return with_total
+
+        losses = [of_length(length) for length in groups.lengths]
+        parts = (*groups.split(data), jax.random.split(rng, groups.count))
+        total, sums = sum_over_chunks(
+            losses, self.params, groups.split(encoded), parts, choice=groups.choice
+        )
+        return sums.with_total(total)
+
+    def _dropout(self, rng: jax.Array) -> dict[str, Any]:
+        return {"train": self.train, "rngs": {"dropout": rng} if self.train else {}}
+
+    def _apply(self, params: PyTree, *inputs: Array, **options: Any) -> Any:
+        return self.objective.model.apply({"params": params}, *inputs, **options)
+
+
+def _interleave(*parts: Array) -> Array:
+    """Returns row i of each part in turn, then row i + 1 of each."""
+    return jnp.stack(parts, axis=1).reshape(-1, *parts[0].shape[1:])
 
 
 def _mean_where(values: Float[Array, "batch keys"], where: Array) -> WeightedMean:

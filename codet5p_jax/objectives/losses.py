@@ -198,8 +198,8 @@ def matching_loss(
     logits: Float[Array, "batch 2"],
     labels: Int[Array, "batch"],
     weights: Float[Array, "batch"],
-) -> tuple[WeightedMean, WeightedMean]:
-    """Binary cross-entropy of the matching head: (loss in nats, accuracy).
+) -> TokenLoss:
+    """Binary cross-entropy of the matching head, in nats, and its accuracy.
 
     Args:
         logits: Scores of (no match, match).
@@ -208,5 +208,4 @@ def matching_loss(
 
     Source: CodeT5+ (arXiv:2305.07922) section 3.2, text-code matching.
     """
-    result = token_cross_entropy(logits, labels, weights)
-    return result.loss, result.accuracy
+    return token_cross_entropy(logits, labels, weights)

@@ -1,11 +1,14 @@
 """What contrastive learning carries between steps: a slow copy of the encoder, and queues."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 from flax import struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from codet5p_jax.typing import Leaf, PyTree
+from codet5p_jax.typing import Leaf, PyTree, WeightedMean
 
 UNUSED_ID = -100  # pair id of queue entries not written yet, as in ALBEF
 
@@ -34,6 +37,20 @@ class Queue(struct.PyTreeNode):
         """Number of entries, written or not."""
         return self.pair_ids.shape[0]
 
+    def is_unwritten(self, batch_ids: Int[Array, "batch"]) -> Bool[Array, "keys"]:
+        """Returns which of the keys, the batch and then the queue, were never written."""
+        written = jnp.zeros(batch_ids.shape, bool)
+        return jnp.concatenate([written, self.pair_ids == UNUSED_ID])
+
+    def age_and_share(self, steps: Int[Array, ""], batch: int) -> tuple[WeightedMean, WeightedMean]:
+        """Returns the mean age in steps of the entries written, and their share of all.
+
+        Each of the last steps wrote one batch; the newest is one step old.
+        """
+        slots = jnp.float32(self.size // batch)
+        written = jnp.minimum(steps.astype(jnp.float32), slots)
+        return WeightedMean(written * (written + 1) / 2, written), WeightedMean(written, slots)
+
     def push(
         self,
         *,
@@ -50,9 +67,14 @@ class Queue(struct.PyTreeNode):
         if self.size == 0:
             return self
         batch = pair_ids.shape[0]
+        slot = self.pointer // batch
 
         def write(entries: Array, rows: Array) -> Array:
-            return jax.lax.dynamic_update_slice_in_dim(entries, rows, self.pointer, axis=0)
+            # As whole slots: an update of one row is the one that XLA can do where the entries
+            # lie on several devices.
+            slots = entries.reshape(-1, batch, *entries.shape[1:])
+            updated = jax.lax.dynamic_update_slice_in_dim(slots, rows[None], slot, axis=0)
+            return updated.reshape(entries.shape)
 
         return Queue(
             text_features=write(self.text_features, text_features),
@@ -67,7 +89,14 @@ class Queue(struct.PyTreeNode):
 def empty_queue(
     rng: jax.Array, *, size: int, dim: int, text_length: int, code_length: int
 ) -> Queue:
-    """Returns a queue of random unit features that belong to no pair (ALBEF's start)."""
+    """Returns a queue of random unit features that belong to no pair (ALBEF's start).
+
+    Its entries carry logical axis names, `queue` first: they are spread over the devices.
+    """
+
+    def entries(values: Array) -> Any:
+        axes = ("queue", "projection" if values.dtype == jnp.float32 else "length")
+        return nn.LogicallyPartitioned(values, axes[: values.ndim])
 
     def features(key: jax.Array) -> Float[Array, "queue dim"]:
         rows = jax.random.normal(key, (size, dim))
@@ -75,11 +104,11 @@ def empty_queue(
 
     text_rng, code_rng = jax.random.split(rng)
     return Queue(
-        text_features=features(text_rng),
-        code_features=features(code_rng),
-        pair_ids=jnp.full((size,), UNUSED_ID, jnp.int32),
-        text_tokens=jnp.zeros((size, text_length), jnp.int32),
-        code_tokens=jnp.zeros((size, code_length), jnp.int32),
+        text_features=entries(features(text_rng)),
+        code_features=entries(features(code_rng)),
+        pair_ids=entries(jnp.full((size,), UNUSED_ID, jnp.int32)),
+        text_tokens=entries(jnp.zeros((size, text_length), jnp.int32)),
+        code_tokens=entries(jnp.zeros((size, code_length), jnp.int32)),
         pointer=jnp.int32(0),
     )
 

@@ -39,6 +39,7 @@ def standard_logical_axis_rules(
             raise ValueError(f"standard_logical_axis_rules.{name} is {dims}; it must be 1 or 2.")
     rules: list[tuple[str, str | tuple[str, ...] | None]] = [
         ("batch", "data"),
+        ("queue", "data"),
         ("vocab", "model"),
         ("mlp", "model"),
         ("heads", "model"),
@@ -46,7 +47,7 @@ def standard_logical_axis_rules(
         ("embed", "data" if parameter_partitioning_dims == 2 else None),
         ("activation_embed", "model" if activation_partitioning_dims == 2 else None),
     ]
-    unsplit = ("kv", "length", "layers", "relpos_buckets", "projection", "matching", "queue")
+    unsplit = ("kv", "length", "layers", "relpos_buckets", "projection", "matching")
     return (*rules, *((axis, None) for axis in unsplit), *additional_rules)
 
 

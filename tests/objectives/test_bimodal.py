@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from codet5p_jax.models.codet5p import CodeT5p
 from codet5p_jax.objectives.bimodal import BimodalObjective
@@ -42,7 +43,7 @@ def _batch(seed=0, ids=(1, 2, 3, 4)):
 
 
 def _loss(objective, params, batch, rng, train=False, state=None):
-    state = objective.init(rng, params) if state is None else state
+    state = nn.unbox(objective.init(rng, params)) if state is None else state
     return objective.loss(params, state, batch, rng, train=train)
 
 
@@ -126,7 +127,7 @@ def test_a_hardness_below_zero_is_refused(objective):
 
 
 def test_the_queue_and_the_momentum_model_move_in_training_only(objective, params, rng):
-    state = objective.init(rng, params)
+    state = nn.unbox(objective.init(rng, params))
     moved = jax.tree.map(lambda p: p + 1.0, params)
     moved["contrastive"] = params["contrastive"]
     _, _, still = objective.loss(moved, state, _batch(), rng, train=False)
@@ -140,7 +141,7 @@ def test_the_queue_and_the_momentum_model_move_in_training_only(objective, param
 
 
 def test_queued_pairs_are_further_negatives(objective, params, rng):
-    state = objective.init(rng, params)
+    state = nn.unbox(objective.init(rng, params))
     _, first, state = objective.loss(params, state, _batch(), rng, train=True)
     _, again, _ = objective.loss(params, state, _batch(), rng, train=True)
     alone = dataclasses.replace(objective, queue_size=0)
@@ -151,7 +152,7 @@ def test_queued_pairs_are_further_negatives(objective, params, rng):
 
 
 def test_momentum_parameters_get_no_gradient(objective, params, rng):
-    state = objective.init(rng, params)
+    state = nn.unbox(objective.init(rng, params))
 
     def loss(momentum_params):
         changed = state.replace(momentum_params=momentum_params)
@@ -162,7 +163,7 @@ def test_momentum_parameters_get_no_gradient(objective, params, rng):
 
 
 def test_every_trained_parameter_gets_a_gradient(objective, params, rng):
-    state = objective.init(rng, params)
+    state = nn.unbox(objective.init(rng, params))
     gradient = jax.grad(
         lambda p: objective.loss(p, state, _batch(), rng, train=False)[0].compute()
     )(params)
@@ -176,7 +177,7 @@ def test_every_trained_parameter_gets_a_gradient(objective, params, rng):
 
 def test_alpha_grows_over_its_ramp(objective, params, rng):
     ramped = dataclasses.replace(objective, alpha=0.4, alpha_ramp_steps=10)
-    start = ramped.init(rng, params)
+    start = nn.unbox(ramped.init(rng, params))
     losses = {
         steps: float(
             ramped.loss(params, start.replace(steps=jnp.int32(steps)), _batch(), rng, train=False)[

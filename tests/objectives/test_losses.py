@@ -119,7 +119,7 @@ def test_contrastive_loss_rejects_a_transposed_target():
 
 def test_matching_loss_leaves_weightless_rows_out():
     logits = jnp.array([[0.0, 2.0], [0.0, 2.0], [9.0, 0.0]])
-    loss, accuracy = matching_loss(logits, jnp.array([1, 0, 1]), jnp.array([1.0, 1.0, 0.0]))
+    result = matching_loss(logits, jnp.array([1, 0, 1]), jnp.array([1.0, 1.0, 0.0]))
     by_hand = (np.log(1 + np.exp(-2)) + np.log(1 + np.exp(2))) / 2
-    np.testing.assert_allclose(loss.compute(), by_hand, rtol=1e-6)
-    assert float(accuracy.compute()) == 0.5
+    np.testing.assert_allclose(result.loss.compute(), by_hand, rtol=1e-6)
+    assert float(result.accuracy.compute()) == 0.5

@@ -3,12 +3,13 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from codet5p_jax.objectives.momentum import UNUSED_ID, empty_queue, moving_average
 
 
 def _queue(rng, size=6):
-    return empty_queue(rng, size=size, dim=3, text_length=2, code_length=4)
+    return nn.unbox(empty_queue(rng, size=size, dim=3, text_length=2, code_length=4))
 
 
 def _push(queue, first_id, batch=2):

@@ -1,0 +1,114 @@
+"""Rows of a batch in groups of like length, so that short ones are not computed at full length.
+
+Texts and codes fill less than half of their positions on average. Rows sorted by length and cut
+into groups need, group by group, only the positions of their longest row. Shapes are static, so
+each group takes the shortest of a few lengths that holds it.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+from jaxtyping import Array, Int
+
+from codet5p_jax.typing import PyTree
+
+LANES = 8  # rows of a TPU tile: lengths are multiples of it
+
+
+class RowGroups(struct.PyTreeNode):
+    """Rows of a batch in groups, each to be computed at a length of its own.
+
+    Rows never leave their block: blocks are the parts of the batch that lie on one device.
+
+    Attributes:
+        order: Within each block, rows in the order of the groups, [blocks, rows per block].
+        choice: Index into `lengths` of each group; None where there is one length.
+        lengths: Lengths that a group may be cut to, ascending; the last is that of the batch.
+        count: Number of groups.
+    """
+
+    order: Int[Array, "blocks rows"]
+    choice: Int[Array, "groups"] | None
+    lengths: tuple[int, ...] = struct.field(pytree_node=False)
+    count: int = struct.field(pytree_node=False)
+
+    def split(self, batch: PyTree) -> PyTree:
+        """Returns arrays [batch, ...] as [groups, rows of a group, ...]."""
+        return jax.tree.map(lambda rows: _split(self.order, rows, self.count), batch)
+
+    def join(self, groups: PyTree) -> PyTree:
+        """Returns what `split` made of a batch as that batch."""
+        inverse = jnp.argsort(self.order, axis=1)
+        return jax.tree.map(lambda rows: _join(inverse, rows), groups)
+
+
+def group_rows(tokens: Int[Array, "batch length"], *, count: int, num_lengths: int) -> RowGroups:
+    """Returns the rows of `tokens` in `count` groups, the shortest first.
+
+    Args:
+        tokens: Token ids; 0 is padding, at the end of a row.
+        count: Number of groups.
+        num_lengths: Lengths that a group may be cut to, evenly spaced; 1 keeps rows as they are
+            and in their order.
+
+    Raises:
+        ValueError: The groups do not divide the batch, or not its part on one device.
+    """
+    blocks = num_data_shards()
+    batch, length = tokens.shape
+    if batch % (blocks * count):
+        raise ValueError(
+            f"MICROBATCHES is {count}, which does not divide the {batch} rows of a pass on "
+            f"{blocks} devices of the data axis; set MICROBATCHES to a divisor of their share."
+        )
+    lengths = bucket_lengths(length, num_lengths)
+    in_blocks = row_lengths(tokens).reshape(blocks, -1)
+    if len(lengths) == 1:
+        order = jnp.broadcast_to(jnp.arange(in_blocks.shape[1]), in_blocks.shape)
+        return RowGroups(order=order, choice=None, lengths=lengths, count=count)
+    order = jnp.argsort(in_blocks, axis=1)
+    longest = jnp.max(_split(order, in_blocks.reshape(-1), count), axis=1)
+    choice = jnp.searchsorted(jnp.array(lengths), longest)
+    return RowGroups(order=order, choice=choice, lengths=lengths, count=count)
+
+
+def bucket_lengths(length: int, count: int) -> tuple[int, ...]:
+    """Returns up to `count` evenly spaced lengths, multiples of 8; the last is `length`."""
+    steps = (math.ceil(length * i / count / LANES) * LANES for i in range(1, count))
+    return (*sorted({step for step in steps if step < length}), length)
+
+
+def row_lengths(tokens: Int[Array, "batch length"]) -> Int[Array, "batch"]:
+    """Returns the positions of each row up to its last token."""
+    positions = jnp.arange(1, tokens.shape[1] + 1)
+    return jnp.max(jnp.where(tokens != 0, positions[None], 0), axis=1)
+
+
+def num_data_shards() -> int:
+    """Returns how many parts of the batch lie on devices of their own, 1 outside a mesh."""
+    mesh = jax.sharding.get_abstract_mesh()
+    axes = nn.logical_to_mesh_axes(("batch",))
+    target = axes[0] if axes else None
+    names = (target,) if isinstance(target, str) else target or ()
+    return math.prod(mesh.shape[name] for name in names if name in mesh.shape)
+
+
+def _split(order: Array, rows: Array, count: int) -> Array:
+    blocks, size = order.shape
+    inner = rows.reshape(blocks, size, *rows.shape[1:])
+    sorted_rows = jax.vmap(lambda block, index: block[index])(inner, order)
+    groups = sorted_rows.reshape(blocks, count, -1, *rows.shape[1:])
+    groups = jnp.moveaxis(groups, 1, 0).reshape(count, -1, *rows.shape[1:])
+    return nn.with_logical_constraint(groups, (None, "batch", *[None] * (groups.ndim - 2)))
+
+
+def _join(inverse: Array, groups: Array) -> Array:
+    blocks, size = inverse.shape
+    count, shape = groups.shape[0], groups.shape[2:]
+    inner = jnp.moveaxis(groups.reshape(count, blocks, -1, *shape), 1, 0)
+    inner = inner.reshape(blocks, size, *shape)
+    rows = jax.vmap(lambda block, index: block[index])(inner, inverse).reshape(-1, *shape)
+    return nn.with_logical_constraint(rows, ("batch", *[None] * (rows.ndim - 1)))
