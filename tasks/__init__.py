@@ -2,17 +2,20 @@
 
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import seqio
 
+from codet5p_jax.data.blocks import BlockMap
 from codet5p_jax.data.offline_cache import check_origin
+from codet5p_jax.data.span_denoising import SpanDenoising
 from codet5p_jax.data.vocabulary import CodeVocabulary
 from codet5p_jax.tokenizer import CodeTokenizer
 from tasks import bimodal, unimodal
 from tasks.languages import LANGUAGES, SAMPLING_TEMPERATURE
 
 MIXTURES = (*unimodal.MIXTURES, *bimodal.MIXTURES)
+OBJECTIVE_RATES = unimodal.OBJECTIVE_RATES
 
 
 def register(
@@ -22,6 +25,8 @@ def register(
     languages: Sequence[str] = LANGUAGES,
     temperature: float = SAMPLING_TEMPERATURE,
     cache_dir: str | pathlib.Path | None = None,
+    objective_rates: Mapping[str, float] = OBJECTIVE_RATES,
+    mask_whole_words: bool = True,
 ) -> None:
     """Registers all tasks and mixtures over a corpus. A second time, it only checks.
 
@@ -31,6 +36,8 @@ def register(
         languages: Languages to read; the corpus may lack some.
         temperature: Languages are drawn in proportion to size ** (1 / temperature).
         cache_dir: Where `codet5p cache` wrote the tasks, for DatasetConfig.use_cached.
+        objective_rates: Examples of each objective in the mixture `unimodal`, in proportion.
+        mask_whole_words: Whether span denoising masks runs of words, or of tokens.
 
     Raises:
         FileNotFoundError: If the corpus or the tokenizer is not there.
@@ -43,6 +50,8 @@ def register(
         "tokenizer": tokenizer.fingerprint,
         "languages": tuple(sorted(languages)),
         "temperature": temperature,
+        "objective_rates": {name: float(rate) for name, rate in objective_rates.items()},
+        "mask_whole_words": mask_whole_words,
     }
     if cache_dir is not None:
         check_origin(cache_dir, origin(corpus_dir, tokenizer))
@@ -50,10 +59,17 @@ def register(
     if MIXTURES[0] in seqio.MixtureRegistry.names():
         _check_registered(wanted)
         return
-    for module in (unimodal, bimodal):
-        module.register(
-            str(corpus_dir), tokenizer=tokenizer, languages=languages, temperature=temperature
-        )
+    unimodal.register(
+        str(corpus_dir),
+        tokenizer=tokenizer,
+        languages=languages,
+        temperature=temperature,
+        objective_rates=objective_rates,
+        mask_whole_words=mask_whole_words,
+    )
+    bimodal.register(
+        str(corpus_dir), tokenizer=tokenizer, languages=languages, temperature=temperature
+    )
 
 
 def origin(corpus_dir: str | pathlib.Path, tokenizer: CodeTokenizer) -> dict[str, str]:
@@ -74,6 +90,8 @@ def _check_registered(wanted: dict[str, object]) -> None:
         "tokenizer": vocabulary.tokenizer.fingerprint,
         "languages": tuple(sorted(source.language for source in sources)),
         "temperature": rate.keywords["temperature"],
+        "objective_rates": _registered_rates(),
+        "mask_whole_words": _registered_masking(mixture.tasks[0]),
     }
     differing = [name for name in wanted if wanted[name] != registered[name]]
     if differing:
@@ -82,3 +100,19 @@ def _check_registered(wanted: dict[str, object]) -> None:
             f"The tasks are registered already in this process with {listed}. "
             "One process reads one corpus with one tokenizer: use another process."
         )
+
+
+def _registered_rates() -> dict[str, float]:
+    rates = seqio.MixtureRegistry.get(unimodal.MIXTURE_OF_ALL).rate_per_task_name
+    return {
+        objective: rate.keywords["share"]
+        for task, rate in rates.items()
+        for objective in unimodal.OBJECTIVES
+        if task.startswith(f"{objective}_")
+    }
+
+
+def _registered_masking(task: seqio.Task) -> bool:
+    *_, denoising = task.preprocessors
+    assert isinstance(denoising, BlockMap) and isinstance(denoising.function, SpanDenoising)
+    return denoising.function.whole_words

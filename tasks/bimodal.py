@@ -34,4 +34,6 @@ def register(
             preprocessors=[tokenize, seqio.CacheDatasetPlaceholder(), enclose],
             output_features={"text": feature, "code": feature, "pair_id": pair_id},
         )
-    add_mixture("bimodal_pairs", languages=languages, temperature=temperature)
+    add_mixture(
+        {"bimodal_pairs": 1.0}, name="bimodal_pairs", languages=languages, temperature=temperature
+    )

@@ -30,9 +30,9 @@ def run(arguments: argparse.Namespace) -> None:
     start = time.monotonic()
     tasks.register(arguments.corpus, arguments.tokenizer)
     origin = tasks.origin(arguments.corpus, CodeTokenizer.from_directory(arguments.tokenizer))
-    names = [
+    names = dict.fromkeys(  # each once, though several mixtures may draw from it
         task.name for mixture in tasks.MIXTURES for task in seqio.MixtureRegistry.get(mixture).tasks
-    ]
+    )
     with progress("tokenising", unit="records") as shown:
         cache = OfflineCache(
             arguments.out,

@@ -20,7 +20,12 @@ import seqio
 
 from codet5p_jax.data.block_reader import BlockReader
 from codet5p_jax.data.feature_converters import Arrays, FeatureConverter, seq2seq_features
-from codet5p_jax.data.mixtures import get_mixture_or_task, rated_tasks
+from codet5p_jax.data.mixtures import (
+    check_example_lengths,
+    get_mixture_or_task,
+    rated_tasks,
+    tasks_of,
+)
 from codet5p_jax.data.packing import empty_batch, place, place_packed, segment_positions
 from codet5p_jax.data.record_files import RecordFiles, record_files
 from codet5p_jax.data.task_stream import TaskStream, shard_files
@@ -42,6 +47,8 @@ class DatasetConfig:
         seed: Root of the randomness of shuffling, mixing and preprocessing.
         use_cached: Whether to read SeqIO's offline cache; else records are tokenized on the way.
         pack: Whether to put several examples into a row, each a segment of its own.
+        example_lengths: Where packed rows hold examples of several tasks: beginning of a task's
+            name -> tokens per feature of one of its examples. None: as long as a row.
         num_virtual_shards: V; divides batch_size, and is a multiple of the number of hosts.
         num_epochs: Passes over the split; None for no end.
         drop_remainder: Whether a last batch with rows of padding is left out.
@@ -57,6 +64,7 @@ class DatasetConfig:
     seed: int = 0
     use_cached: bool = False
     pack: bool = False
+    example_lengths: Mapping[str, Mapping[str, int]] | None = None
     num_virtual_shards: int = 8
     num_epochs: int | None = None
     drop_remainder: bool = False
@@ -71,6 +79,32 @@ class DatasetConfig:
                 "DatasetConfig.num_virtual_shards in gin; the latter must stay the same for "
                 "the whole run."
             )
+        if self.example_lengths is not None and not self.pack:
+            raise ValueError(
+                "DatasetConfig.example_lengths is for packed rows, but DatasetConfig.pack is "
+                "False. Set pack = True, or give the lengths as task_feature_lengths."
+            )
+
+    @property
+    def lengths_field(self) -> str:
+        """Name of the field that tells how long an example is."""
+        return "task_feature_lengths" if self.example_lengths is None else "example_lengths"
+
+    def lengths_of(self, task: str) -> Mapping[str, int]:
+        """Returns the tokens per feature of an example of `task`.
+
+        Raises:
+            ValueError: If example_lengths says nothing of the task.
+        """
+        if self.example_lengths is None:
+            return self.task_feature_lengths
+        for beginning, lengths in self.example_lengths.items():
+            if task == beginning or task.startswith(f"{beginning}_"):
+                return lengths
+        raise ValueError(
+            f"DatasetConfig.example_lengths gives lengths for {', '.join(self.example_lengths)}, "
+            f"and none for the task {task!r} of {self.mixture_or_task_name!r}; add them."
+        )
 
 
 def batches(config: DatasetConfig, *, shard_index: int = 0, num_hosts: int = 1) -> "BatchIterator":
@@ -84,6 +118,28 @@ def batches(config: DatasetConfig, *, shard_index: int = 0, num_hosts: int = 1) 
     _check_lengths(provider, config)
     rows = local_rows(config, shard_index=shard_index, num_hosts=num_hosts)
     return BatchIterator(config, provider, rows=rows)
+
+
+def batch_shapes(config: DatasetConfig) -> dict[str, tuple[int, ...]]:
+    """Returns the shape of each feature of the global batches, of which none is read.
+
+    Raises:
+        ValueError: If the mixture is unknown, its tasks have other features, examples of a task
+            do not fit into the lengths, or the feature converter is made for other features.
+    """
+    provider = get_mixture_or_task(config.mixture_or_task_name)
+    _check_lengths(provider, config)
+    rows = _empty_rows(config, 1, scalars=_scalars(provider))
+    try:
+        features = _converted(config, rows)
+    except KeyError as error:
+        converter = getattr(config.feature_converter, "__name__", config.feature_converter)
+        raise ValueError(
+            f"DatasetConfig.feature_converter is {converter}, which reads {error}; "
+            f"{config.mixture_or_task_name!r} gives {', '.join(provider.output_features)}. Use "
+            "seq2seq_features for inputs and targets, pair_features for text and code."
+        ) from error
+    return {name: (config.batch_size, *value.shape[1:]) for name, value in features.items()}
 
 
 def local_rows(config: DatasetConfig, *, shard_index: int = 0, num_hosts: int = 1) -> np.ndarray:
@@ -126,21 +182,11 @@ class BatchIterator:
         When the data ends within it, its other rows are padding, with loss weights of zero.
         """
         config = self._config
-        batch = empty_batch(
-            len(self._row_shards),
-            lengths=config.task_feature_lengths,
-            scalars=self._scalars,
-            pack=config.pack,
-        )
+        batch = _empty_rows(config, len(self._row_shards), scalars=self._scalars)
         filled = sum(self._fill(batch, index) for index in range(len(self._row_shards)))
         if filled == 0 or (config.drop_remainder and filled < len(self._row_shards)):
             raise StopIteration
-        positions = {
-            f"{name}_positions": segment_positions(batch[f"{name}_segment_ids"])
-            for name in config.task_feature_lengths
-            if config.pack
-        }
-        return config.feature_converter({**batch, **positions})
+        return _converted(config, batch)
 
     def get_state(self) -> dict[str, np.ndarray]:
         """Returns the position of each virtual shard of this host, a few integers each.
@@ -183,21 +229,28 @@ class BatchIterator:
             task.name: record_files(task, split=config.split, use_cached=config.use_cached)
             for task in rates
         }
-        readers = {f.pipeline: self._reader(f) for f in files.values()}
+        readers = self._readers(files)
         return {
             shard: VirtualShard(
-                [self._stream(f, readers[f.pipeline], shard=shard) for f in files.values()],
+                [self._stream(f, readers[name], shard=shard) for name, f in files.items()],
                 list(rates.values()),
                 key=(config.seed, shard),
             )
             for shard in sorted(set(self._row_shards))
         }
 
-    def _reader(self, files: RecordFiles) -> BlockReader:
+    def _readers(self, files: Mapping[str, RecordFiles]) -> dict[str, BlockReader]:
+        """Returns the reader of each task; those that can share a compiled function do."""
+        lengths = {name: self._config.lengths_of(name) for name in files}
+        keys = {name: (f.pipeline, tuple(lengths[name].items())) for name, f in files.items()}
+        shared = {key: self._reader(files[name], lengths[name]) for name, key in keys.items()}
+        return {name: shared[key] for name, key in keys.items()}
+
+    def _reader(self, files: RecordFiles, lengths: Mapping[str, int]) -> BlockReader:
         config = self._config
         return BlockReader(
             files,
-            sequence_length=config.task_feature_lengths,
+            sequence_length=lengths,
             features=(*config.task_feature_lengths, *self._scalars),
             block_size=config.block_size,
             shuffle=config.shuffle,
@@ -228,6 +281,22 @@ def _scalars(provider: seqio.Task | seqio.Mixture) -> tuple[str, ...]:
     return tuple(n for n, f in provider.output_features.items() if f.rank == 0)
 
 
+def _empty_rows(config: DatasetConfig, count: int, *, scalars: tuple[str, ...]) -> Arrays:
+    return empty_batch(
+        count, lengths=config.task_feature_lengths, scalars=scalars, pack=config.pack
+    )
+
+
+def _converted(config: DatasetConfig, rows: Arrays) -> Arrays:
+    """Returns model features of rows of task features."""
+    positions = {
+        f"{name}_positions": segment_positions(rows[f"{name}_segment_ids"])
+        for name in config.task_feature_lengths
+        if config.pack
+    }
+    return config.feature_converter({**rows, **positions})
+
+
 def _check_lengths(provider: seqio.Task | seqio.Mixture, config: DatasetConfig) -> None:
     expected = {n for n, f in provider.output_features.items() if f.rank == 1}
     if expected != set(config.task_feature_lengths):
@@ -235,8 +304,24 @@ def _check_lengths(provider: seqio.Task | seqio.Mixture, config: DatasetConfig) 
             f"TASK_FEATURE_LENGTHS gives lengths of {sorted(config.task_feature_lengths)}; "
             f"{config.mixture_or_task_name!r} has the sequence features {sorted(expected)}."
         )
+    for task in tasks_of(provider):
+        lengths = config.lengths_of(task.name)
+        _check_example_fits(task.name, lengths, config)
+        try:
+            check_example_lengths(task, lengths)
+        except ValueError as error:
+            raise ValueError(f"{error} In gin: DatasetConfig.{config.lengths_field}.") from error
     if config.pack and _scalars(provider):
         raise ValueError(
             f"{config.mixture_or_task_name!r} has one {', '.join(_scalars(provider))} per row "
             "and cannot be packed. Set DatasetConfig.pack = False."
         )
+
+
+def _check_example_fits(task: str, lengths: Mapping[str, int], config: DatasetConfig) -> None:
+    for name, row in config.task_feature_lengths.items():
+        if lengths.get(name, row + 1) > row:
+            raise ValueError(
+                f"DatasetConfig.example_lengths gives examples of {task!r} {lengths.get(name)} "
+                f"{name!r}, and a packed row has {row}; it must give 1 to {row} tokens."
+            )

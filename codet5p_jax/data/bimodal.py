@@ -33,17 +33,20 @@ class EnclosePairs:
         Raises:
             ValueError: If a length has no room for a token.
         """
-        sides = {
-            new: self._enclose(block[old], sequence_length[new], new) for old, new in self.names
-        }
+        self.check_lengths(sequence_length)
+        sides = {new: self._enclose(block[old], sequence_length[new]) for old, new in self.names}
         return {**sides, "pair_id": block["pair_id"]}
 
-    def _enclose(self, rows: tf.RaggedTensor, length: int, name: str) -> tf.RaggedTensor:
-        if length <= BOUNDARY_TOKENS:
-            raise ValueError(
-                f"TASK_FEATURE_LENGTHS gives {name!r} {length} tokens; <s>, </s> and a token "
-                "between them need 3."
-            )
+    def check_lengths(self, sequence_length: Mapping[str, int]) -> None:
+        """Raises ValueError if a side has no room for a token."""
+        for _, name in self.names:
+            if sequence_length[name] <= BOUNDARY_TOKENS:
+                raise ValueError(
+                    f"TASK_FEATURE_LENGTHS gives {name!r} {sequence_length[name]} tokens; <s>, "
+                    "</s> and a token between them need 3."
+                )
+
+    def _enclose(self, rows: tf.RaggedTensor, length: int) -> tf.RaggedTensor:
         starts, limits = row_bounds(rows)
         limits = tf.minimum(limits, starts + length - BOUNDARY_TOKENS)
         return enclose(

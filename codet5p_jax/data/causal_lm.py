@@ -45,6 +45,10 @@ class SplitAtPivot:
             "targets": enclose(tokens.values, bos, pivots, limits, eos),
         }
 
+    def check_lengths(self, sequence_length: Mapping[str, int]) -> None:
+        """Raises ValueError if the lengths leave no room for two tokens."""
+        self.chunk_length(sequence_length)
+
     def chunk_length(self, sequence_length: Mapping[str, int]) -> int:
         """Returns the tokens of the longest chunk that fits wherever its pivot falls.
 
@@ -96,16 +100,19 @@ class PredictAll:
         Raises:
             ValueError: If the targets have no room for a token.
         """
-        length = sequence_length["targets"] - BOUNDARY_TOKENS
-        if length < 1 or sequence_length["inputs"] < 1:
-            raise ValueError(
-                "Decoder-only causal language modeling needs inputs of 1 token and targets of 3 "
-                f"or more; TASK_FEATURE_LENGTHS gives {dict(sequence_length)}."
-            )
+        self.check_lengths(sequence_length)
         tokens = block["tokens"]
-        starts, limits = cut_files(tokens, max_length=length)
+        starts, limits = cut_files(tokens, max_length=sequence_length["targets"] - BOUNDARY_TOKENS)
         bos, eos = [self.tokenizer.bos_id], [self.tokenizer.eos_id]
         return {
             "inputs": enclose(tokens.values, [self.tokenizer.clm_id], starts, starts, []),
             "targets": enclose(tokens.values, bos, starts, limits, eos),
         }
+
+    def check_lengths(self, sequence_length: Mapping[str, int]) -> None:
+        """Raises ValueError if the targets have no room for a token."""
+        if sequence_length["targets"] <= BOUNDARY_TOKENS or sequence_length["inputs"] < 1:
+            raise ValueError(
+                "Decoder-only causal language modeling needs inputs of 1 token and targets of 3 "
+                f"or more; TASK_FEATURE_LENGTHS gives {dict(sequence_length)}."
+            )

@@ -1,8 +1,11 @@
 """Tasks of a mixture and how often each is drawn."""
 
 import difflib
+from collections.abc import Mapping, Sequence
 
 import seqio
+
+from codet5p_jax.data.blocks import BlockMap
 
 
 def get_mixture_or_task(name: str) -> seqio.Task | seqio.Mixture:
@@ -26,6 +29,25 @@ def get_mixture_or_task(name: str) -> seqio.Task | seqio.Mixture:
     raise ValueError(f"No mixture or task is called {name!r}. {hint}")
 
 
+def tasks_of(provider: seqio.Task | seqio.Mixture) -> Sequence[seqio.Task]:
+    """Returns the tasks of a mixture; a task is a mixture of itself."""
+    return [provider] if isinstance(provider, seqio.Task) else provider.tasks
+
+
+def check_example_lengths(task: seqio.Task, lengths: Mapping[str, int]) -> None:
+    """Asks the preprocessors that have a `check_lengths` whether their examples can be made.
+
+    Raises:
+        ValueError: If `lengths`, tokens per feature, are too short for them.
+    """
+    for step in task.preprocessors:
+        check = (
+            getattr(step.function, "check_lengths", None) if isinstance(step, BlockMap) else None
+        )
+        if check is not None:
+            check(lengths)
+
+
 def rated_tasks(provider: seqio.Task | seqio.Mixture, *, split: str) -> dict[seqio.Task, float]:
     """Returns the tasks that have `split` and are ever drawn, each with its rate.
 
@@ -44,8 +66,8 @@ def rated_tasks(provider: seqio.Task | seqio.Mixture, *, split: str) -> dict[seq
     return rates
 
 
-def temperature_rate(task: seqio.Task, *, temperature: float) -> float:
-    """Returns size ** (1 / temperature), where size is the number of records to train on.
+def temperature_rate(task: seqio.Task, *, temperature: float, share: float = 1.0) -> float:
+    """Returns share * size ** (1 / temperature), where size is the number of training records.
 
     Temperature 1 samples languages in proportion to their sizes; a high one samples all alike.
     """
@@ -53,4 +75,4 @@ def temperature_rate(task: seqio.Task, *, temperature: float) -> float:
         size = task.get_cached_stats("train")["examples"]
     else:
         size = task.num_input_examples("train") or 0
-    return float(size) ** (1 / temperature) if size else 0.0
+    return share * float(size) ** (1 / temperature) if size else 0.0

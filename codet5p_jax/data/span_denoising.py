@@ -5,7 +5,7 @@
 
 Spans are runs of 1..5 words, so no word is half masked. All rows of a block are masked at once:
 spans are laid out over each row with gaps of 1..5 words between them, then taken in random order
-until the share of masked tokens is reached.
+until the share of masked tokens is reached. `whole_words=False` lays out runs of tokens instead.
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ import tensorflow as tf
 from codet5p_jax.data.blocks import Block
 from codet5p_jax.data.chunking import concatenate_and_cut
 from codet5p_jax.data.slices import concatenate_slices, interleave, row_bounds
+from codet5p_jax.data.tokenization import MAX_WORD_TOKENS
 from codet5p_jax.tokenizer import NUM_SENTINELS, CodeTokenizer
 
 BOUNDARY_TOKENS = 2  # <s> and </s>
@@ -30,11 +31,14 @@ class SpanDenoising:
         tokenizer: Its ids are used, nothing is encoded.
         density: Share of the tokens to mask.
         max_span_words: Spans have 1..max_span_words words, each number as likely.
+        whole_words: Whether spans are runs of words, as in the paper; else they are runs of
+            1..max_span_words tokens, which may begin and end within a word.
     """
 
     tokenizer: CodeTokenizer
     density: float = 0.15
     max_span_words: int = 5
+    whole_words: bool = True
 
     def __call__(
         self, block: Block, *, seed: tf.Tensor, sequence_length: Mapping[str, int]
@@ -46,20 +50,42 @@ class SpanDenoising:
                 sentinels than there are.
         """
         chunks = concatenate_and_cut(block, max_length=self.chunk_length(sequence_length))
+        if not self.whole_words:
+            chunks = {**chunks, "word_lengths": tf.ones_like(chunks["tokens"])}
         starts, limits = self.choose_spans(chunks, seed=seed, sequence_length=sequence_length)
         return self.replace_spans(chunks["tokens"], starts, limits)
+
+    def check_lengths(self, sequence_length: Mapping[str, int]) -> None:
+        """Raises ValueError if the lengths fit no chunk, or not the masked share of one."""
+        self.chunk_length(sequence_length)
 
     def chunk_length(self, sequence_length: Mapping[str, int]) -> int:
         """Returns the tokens of the longest chunk whose inputs still fit after masking.
 
         A masked span of s tokens shortens the inputs by s - 1, and s is at least
         its number of words, on average (1 + max_span_words) / 2.
+
+        Raises:
+            ValueError: If the inputs are too short for a chunk, the targets for the masked share,
+                or a row needs more sentinels than there are.
         """
         mean_words = (1 + self.max_span_words) / 2
         shortening = self.density * (1 - 1 / mean_words)
         length = math.floor((sequence_length["inputs"] - BOUNDARY_TOKENS) / (1 - shortening))
+        self._check_inputs(length, shortening, sequence_length)
         self._check_targets(length, mean_words, sequence_length)
         return length
+
+    def _check_inputs(
+        self, length: int, shortening: float, sequence_length: Mapping[str, int]
+    ) -> None:
+        if length <= MAX_WORD_TOKENS:
+            needed = math.ceil((MAX_WORD_TOKENS + 1) * (1 - shortening)) + BOUNDARY_TOKENS
+            raise ValueError(
+                f"Span denoising cuts between words of up to {MAX_WORD_TOKENS} tokens, so its "
+                f"inputs need {needed} tokens; TASK_FEATURE_LENGTHS gives "
+                f"{sequence_length['inputs']}. Raise 'inputs'."
+            )
 
     def _check_targets(
         self, length: int, mean_words: float, sequence_length: Mapping[str, int]

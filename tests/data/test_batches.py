@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import seqio
 
-from codet5p_jax.data.batches import DatasetConfig, batches, local_rows
+from codet5p_jax.data.batches import DatasetConfig, batch_shapes, batches, local_rows
 from codet5p_jax.data.feature_converters import pair_features
 
 LENGTHS = {"inputs": 64, "targets": 40}
@@ -26,6 +26,22 @@ def _config(name="unimodal_span_denoising", **changes):
 def _pairs(name="bimodal_pairs", **changes):
     options = {"task_feature_lengths": PAIR_LENGTHS, "feature_converter": pair_features, **changes}
     return _config(name, **options)
+
+
+EXAMPLE_LENGTHS = {
+    "unimodal_span_denoising": {"inputs": 40, "targets": 20},
+    "unimodal_seq2seq_clm": {"inputs": 48, "targets": 40},
+    "unimodal_decoder_clm": {"inputs": 1, "targets": 60},
+}
+
+
+def _mixture(**changes):
+    options = {
+        "task_feature_lengths": {"inputs": 96, "targets": 64},
+        "pack": True,
+        "example_lengths": EXAMPLE_LENGTHS,
+    }
+    return _config("unimodal", **{**options, **changes})
 
 
 def _take(config, count=None, *, state=None, **host):
@@ -49,6 +65,7 @@ CONFIGS = {
     "packed into long rows": lambda: _config(
         "unimodal_decoder_clm", pack=True, task_feature_lengths={"inputs": 8, "targets": 300}
     ),
+    "packed mixture of objectives": lambda: _mixture(),
     "pairs": lambda: _pairs(),
     "without shuffling": lambda: _config(shuffle=False),
     "one language": lambda: _config("unimodal_decoder_clm_ruby"),
@@ -205,6 +222,36 @@ def test_packing_fills_rows():
     assert fill[1] > 1.2 * fill[0]
 
 
+def test_a_packed_mixture_draws_and_cuts_the_examples_of_each_objective_as_configured(tokenizer):
+    """4 : 1 : 1, told apart by their first input: <s>, or [CLM] with or without a prefix."""
+    counts, longest = np.zeros(3, int), np.zeros([3, 2], int)
+    for batch in _take(_mixture(), 25):
+        for row in range(16):
+            inputs, targets = _segments(batch, "encoder", row), _segments(batch, "decoder", row)
+            for source, target in zip(inputs, targets, strict=True):
+                is_clm = source[0] == tokenizer.clm_id
+                kind = 0 if not is_clm else 1 if len(source) > 1 else 2
+                counts[kind] += 1
+                longest[kind] = np.maximum(longest[kind], [len(source), len(target)])
+    shares = counts / counts.sum()
+    assert abs(shares - [4 / 6, 1 / 6, 1 / 6]).max() < 0.04  # some 900 examples
+    allowed = [list(lengths.values()) for lengths in EXAMPLE_LENGTHS.values()]
+    assert (longest <= allowed).all() and (longest >= 0.75 * np.array(allowed)).all()
+
+
+def _segments(batch, side, row):
+    name = "encoder_input_tokens" if side == "encoder" else "decoder_target_tokens"
+    segments = batch[f"{side}_segment_ids"][row]
+    return [batch[name][row][segments == k] for k in range(1, segments.max() + 1)]
+
+
+@every_config
+def test_the_shapes_of_batches_are_known_before_any_is_read(config):
+    config = config()
+    [batch] = _take(config, 1)
+    assert batch_shapes(config) == {name: value.shape for name, value in batch.items()}
+
+
 @pytest.fixture
 def own_cache(cache_dir, tmp_path):
     """A copy of the cache, to damage."""
@@ -296,3 +343,55 @@ def test_a_position_of_other_virtual_shards_or_tasks_is_refused():
             iterator.set_state({k: v for k, v in state.items() if not k.endswith("7")})
         with pytest.raises(ValueError, match=r"of 2 tasks has \[9\]\. It was saved with another"):
             iterator.set_state({k: v[:5] for k, v in state.items()})
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            lambda: _config(task_feature_lengths={"inputs": 64, "targets": 9}),
+            r"targets need \d+ tokens.* In gin: DatasetConfig\.task_feature_lengths",
+        ),
+        (
+            lambda: _mixture(
+                example_lengths={
+                    **EXAMPLE_LENGTHS,
+                    "unimodal_seq2seq_clm": {"inputs": 1, "targets": 9},
+                }
+            ),
+            r"room for \[CLM\] and a token.* In gin: DatasetConfig\.example_lengths",
+        ),
+        (
+            lambda: _config(
+                "unimodal_decoder_clm", task_feature_lengths={"inputs": 1, "targets": 2}
+            ),
+            r"inputs of 1 token and targets of 3 or more.*DatasetConfig\.task_feature_lengths",
+        ),
+        (
+            lambda: _pairs(task_feature_lengths={"text": 16, "code": 2}),
+            r"'code' 2 tokens; <s>, </s> and a token .* need 3.*\.task_feature_lengths",
+        ),
+    ],
+)
+def test_lengths_too_short_for_an_objective_are_refused_before_anything_is_read(config, message):
+    for reads in (batch_shapes, batches):
+        with pytest.raises(ValueError, match=message):
+            reads(config())
+
+
+def test_a_feature_converter_for_other_features_names_those_that_fit():
+    message = r"feature_converter is {}, which reads '{}'; '{}' gives .* pair_features for text and"
+    with pytest.raises(ValueError, match=message.format("pair_f.*", "text", "unimodal_dec.*")):
+        batch_shapes(_config("unimodal_decoder_clm", feature_converter=pair_features))
+    with pytest.raises(ValueError, match=message.format("seq2seq_f.*", "targets", "bimodal_p.*")):
+        batch_shapes(_config("bimodal_pairs", task_feature_lengths=PAIR_LENGTHS))
+
+
+def test_example_lengths_are_for_packed_rows_that_hold_them():
+    with pytest.raises(ValueError, match=r"example_lengths is for packed rows.* Set pack = True"):
+        _mixture(pack=False)
+    with pytest.raises(ValueError, match=r"none for the task 'unimodal_decoder_clm_python' of"):
+        denoising = {"unimodal_span_denoising": {"inputs": 40, "targets": 20}}
+        batches(_mixture(example_lengths=denoising))
+    with pytest.raises(ValueError, match=r"60 'targets', and a packed row has 50; .* 1 to 50"):
+        batches(_mixture(task_feature_lengths={"inputs": 96, "targets": 50}))

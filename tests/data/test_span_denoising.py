@@ -108,6 +108,48 @@ def test_spans_have_one_to_five_words_each_as_likely(rows, tokenizer):
         assert abs(count / total - 0.2) < 0.025  # the last span of a row is chosen to fit
 
 
+def _one_word(size):
+    """A file of one word of `size` tokens."""
+    return {
+        "tokens": tf.RaggedTensor.from_row_lengths(100 + tf.range(size), [size]),
+        "word_lengths": tf.RaggedTensor.from_row_lengths([size], [1]),
+    }
+
+
+def test_a_word_is_masked_whole_or_not_at_all(tokenizer):
+    word = [*range(100, 116)]
+    first = tokenizer.sentinel_id(0)
+    made = [_lists(_apply(_one_word(16), tokenizer, seed=(seed, 0))) for seed in range(20)]
+    assert ([[1, first, 2]], [[1, first, *word, 2]]) in made
+    assert ([[1, *word, 2]], [[1, 2]]) in made
+    assert len({str(rows) for rows in made}) == 2
+
+
+def test_without_whole_words_runs_of_tokens_are_masked_within_a_word(tokenizer):
+    """Of 16 tokens 2.4 are to be masked: a run or two."""
+    word = [*range(100, 116)]
+    for seed in range(20):
+        made = _apply(_one_word(16), tokenizer, seed=(seed, 0), whole_words=False)
+        [inputs], [targets] = _lists(made)
+        spans = _spans(targets, tokenizer)
+        assert all(1 <= len(span) <= 5 for span in spans.values())
+        assert 1 <= sum(map(len, spans.values())) <= 6  # a span more would begin above 2.4
+        assert _reconstruct(inputs, targets, tokenizer) == word
+
+
+def test_masking_tokens_ignores_where_words_begin(block, tokenizer):
+    """Spans have 1..5 tokens, each number as likely, and begin within words as often as at one."""
+    made = _apply(block, tokenizer, whole_words=False)
+    spans = [s for t in made["targets"].to_list() for s in _spans(t, tokenizer).values()]
+    sizes = np.bincount([len(span) for span in spans], minlength=7) / len(spans)
+    assert sizes[0] == sizes[6] == 0 and abs(sizes[1:6] - 0.2).max() < 0.025
+    tokens = block["tokens"].values.numpy()
+    within = np.mean(~np.isin(tokens, (100, 2)))
+    assert abs(np.mean([span[0] not in (100, 2) for span in spans]) - within) < 0.02
+    masked = sum(map(len, spans)) / tokens.size
+    assert abs(masked - 0.15) < 0.003
+
+
 def test_every_position_is_masked_about_as_often(rows, tokenizer):
     hits, seen = np.zeros(10), np.zeros(10)
     for inputs, targets in rows:
@@ -174,3 +216,10 @@ def test_targets_too_short_for_the_share_name_the_length_needed(tokenizer):
 def test_inputs_that_need_too_many_sentinels_are_refused(tokenizer):
     with pytest.raises(ValueError, match="there are 100"):
         SpanDenoising(tokenizer=tokenizer).chunk_length({"inputs": 4096, "targets": 2048})
+
+
+def test_inputs_too_short_for_the_longest_word_name_the_length_needed(tokenizer):
+    denoising = SpanDenoising(tokenizer=tokenizer)
+    with pytest.raises(ValueError, match="inputs need 18 tokens; TASK_FEATURE_LENGTHS gives 17"):
+        denoising.check_lengths({"inputs": 17, "targets": 40})
+    assert denoising.chunk_length({"inputs": 18, "targets": 40}) == 17

@@ -16,11 +16,53 @@ def test_every_objective_has_a_task_per_language_and_a_mixture(corpus_dir, token
         == set(tasks.MIXTURES)
         == {
             *("unimodal_span_denoising", "unimodal_seq2seq_clm", "unimodal_decoder_clm"),
-            "bimodal_pairs",
+            *("unimodal", "bimodal_pairs"),
         }
     )
     for mixture in tasks.MIXTURES:
-        assert len(seqio.MixtureRegistry.get(mixture).tasks) == 9
+        count = 27 if mixture == "unimodal" else 9
+        assert len(seqio.MixtureRegistry.get(mixture).tasks) == count
+
+
+def test_the_mixture_of_all_objectives_draws_them_as_the_papers_batches_do(
+    corpus_dir, tokenizer_dir
+):
+    tasks.register(corpus_dir, tokenizer_dir, languages=LANGUAGES)
+    denoising, seq2seq, decoder = _shares("unimodal")
+    assert denoising == pytest.approx(4 * seq2seq) == pytest.approx(4 * decoder)
+
+
+def _shares(mixture):
+    """Sum of the rates of each objective's tasks; a language has one rate in all of them."""
+    provider = seqio.MixtureRegistry.get(mixture)
+    rates = {task.name: provider.get_rate(task) for task in provider.tasks}
+    ruby = [rate for name, rate in rates.items() if name.endswith("_ruby")]
+    python = [rate for name, rate in rates.items() if name.endswith("_python")]
+    assert [r / p for r, p in zip(ruby, python, strict=True)] == pytest.approx(
+        [ruby[0] / python[0]] * 3
+    )
+    return [
+        sum(rate for name, rate in rates.items() if name.startswith(objective))
+        for objective in tasks.OBJECTIVE_RATES
+    ]
+
+
+@pytest.mark.parametrize(
+    "rates",
+    [
+        {"unimodal_span_denoising": 1.0},
+        {**tasks.OBJECTIVE_RATES, "unimodal_decoder_clm": -1},
+        {**tasks.OBJECTIVE_RATES, "unimodal_decoder_clm": float("nan")},
+        dict.fromkeys(tasks.OBJECTIVE_RATES, 0),
+    ],
+)
+def test_rates_that_draw_nothing_or_of_other_objectives_are_refused(
+    corpus_dir, tokenizer_dir, rates
+):
+    with pytest.raises(
+        ValueError, match=r"OBJECTIVE_RATES is .*unimodal_seq2seq_clm, unimodal_dec"
+    ):
+        tasks.register(corpus_dir, tokenizer_dir, objective_rates=rates)
 
 
 def test_registering_twice_alike_does_nothing(corpus_dir, tokenizer_dir, tokenizer):
@@ -37,6 +79,11 @@ def test_registering_otherwise_names_what_differs(corpus_dir, tokenizer_dir, tok
         tasks.register(corpus_dir, tokenizer_dir, languages=["ruby"])
     with pytest.raises(ValueError, match=r"temperature 1\.4.*, now 2\.0"):
         tasks.register(corpus_dir, tokenizer_dir, languages=LANGUAGES, temperature=2.0)
+    with pytest.raises(ValueError, match=r"mask_whole_words True, now False"):
+        tasks.register(corpus_dir, tokenizer_dir, languages=LANGUAGES, mask_whole_words=False)
+    with pytest.raises(ValueError, match=r"'unimodal_decoder_clm': 512.0}, now .*_clm': 7.0}"):
+        rates = {**tasks.OBJECTIVE_RATES, "unimodal_decoder_clm": 7}
+        tasks.register(corpus_dir, tokenizer_dir, languages=LANGUAGES, objective_rates=rates)
     train_tokenizer(["a b c"] * 9, 263, min_frequency=2).save(tmp_path)
     with pytest.raises(ValueError, match=f"tokenizer '{tokenizer.fingerprint}', now"):
         tasks.register(corpus_dir, tmp_path, languages=LANGUAGES)
