@@ -28,6 +28,7 @@ from codet5p_jax.evaluation.samples import (
     docstring_samples,
     first_long_enough,
 )
+from codet5p_jax.evaluation.translation import translation_rows
 from codet5p_jax.progress import Progress, progress
 from codet5p_jax.retrieval.embed import token_rows
 from codet5p_jax.tokenizer import CodeTokenizer
@@ -92,7 +93,7 @@ def evaluate(
     data: HeldOutData,
     config: Evaluation,
 ) -> dict[str, Any]:
-    """Returns "setting", "losses", "retrieval", "matching" and "samples" as JSON values.
+    """Returns "setting", "losses", "translation", "retrieval", "matching", "samples": JSON values.
 
     Args:
         after: The model after stage 2.
@@ -103,8 +104,10 @@ def evaluate(
     """
     models = {"after": after} if before is None else {"before": before, "after": after}
     pairs = _tokenize(data.pairs, tokenizer, config)
-    with progress("evaluating", len(data.streams) + len(models) + 3, unit="parts") as shown:
+    with progress("evaluating", len(data.streams) + len(models) + 4, unit="parts") as shown:
         losses = _losses(data.streams, models, shown)
+        translation = _translation(after, pairs, tokenizer)
+        shown.advance(1, note="translated")
         embedded = _embeddings(models, pairs, shown)
         retrieval = _baselines(data.pairs) + _by_embedding(embedded, pairs)
         retrieval += _reranked(after, embedded["after"], pairs, tokenizer, config)
@@ -116,6 +119,7 @@ def evaluate(
     return {
         "setting": _setting(data, config),
         "losses": losses,
+        "translation": translation,
         "retrieval": retrieval,
         "matching": matching,
         "samples": samples,
@@ -141,6 +145,13 @@ def _losses(
         )
         shown.advance(1, note=f"{stream.objective} {rows[-1]['after']:.3f}")
     return rows
+
+
+def _translation(trained: TrainedModel, pairs: TokenizedPairs, tokenizer: CodeTokenizer) -> Rows:
+    """None for a model without task tokens: it was never asked to translate."""
+    if trained.model.config.vocab_size <= tokenizer.cdec_id:
+        return []
+    return translation_rows(trained, pairs, text_id=tokenizer.tdec_id, code_id=tokenizer.cdec_id)
 
 
 def _embeddings(

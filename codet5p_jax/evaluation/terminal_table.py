@@ -11,6 +11,8 @@ MEASURES = {
     "unimodal_span_denoising": "span denoising",
     "unimodal_seq2seq_clm": "causal LM, enc.-dec.",
     "unimodal_decoder_clm": "causal LM, decoder",
+    "text_to_code": "text-to-code",
+    "code_to_text": "code-to-text",
 }
 Row = tuple[str, ...]
 
@@ -27,7 +29,7 @@ def evaluation_table(evaluation: Mapping[str, Any]) -> Table:
     table.add_column("measure")
     for name in ("over", "baseline", "stage 1", "stage 2", "95% interval"):
         table.add_column(name, justify="right")
-    for part in (_losses, _retrieval, _matching):
+    for part in (_losses, _translation, _retrieval, _matching):
         for row in part(evaluation):
             table.add_row(*row)
         table.add_section()
@@ -47,6 +49,18 @@ def _losses(evaluation: Mapping[str, Any]) -> Iterator[Row]:
             f"unigram {row['unigram']:.3f}",
             f"{row['before']:.3f}" if "before" in row else NONE,
             _marked(f"{row['after']:.3f}", worse=row["after"] >= row["unigram"]),
+            "",
+        )
+
+
+def _translation(evaluation: Mapping[str, Any]) -> Iterator[Row]:
+    for row in evaluation.get("translation", []):
+        yield (
+            f"{MEASURES[row['direction']]}, loss",
+            f"{row['tokens']:,} tokens",
+            NONE,
+            NONE,
+            f"{row['loss']:.3f}",
             "",
         )
 

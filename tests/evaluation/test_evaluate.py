@@ -47,6 +47,7 @@ def results(trained, tokenizer, data):
 def test_results_hold_every_part_and_are_json(results):
     assert json.loads(json.dumps(results)) == results
     assert [row["objective"] for row in results["losses"]] == ["unimodal_seq2seq_clm"]
+    assert [row["direction"] for row in results["translation"]] == ["text_to_code", "code_to_text"]
     rankings = ["random", "bm25", "before", "after", "after", "reranked"]
     assert [row["ranking"] for row in results["retrieval"]] == rankings
     assert [row["queries"] for row in results["retrieval"]] == [10, 10, 10, 10, 4, 4]
