@@ -26,6 +26,8 @@ MAY_IMPORT = {
     "retrieval": MODEL,
     "interop": MODEL,
     "evaluation": MODEL | {"data", "decoding", "retrieval"},
+    "checkpoint": MODEL | {"training"},
+    "loaded_model": MODEL | {"checkpoint", "decoding", "interop", "retrieval"},
     "cli": None,  # everything, tasks too
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -38,6 +40,7 @@ WITHOUT_TENSORFLOW = (
     "decoding",
     "retrieval",
     "interop",
+    "loaded_model",
 )
 
 

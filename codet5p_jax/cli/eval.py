@@ -56,9 +56,11 @@ def run(arguments: argparse.Namespace) -> None:
     """Evaluates, prints a table and writes evaluation.json."""
     started = time.monotonic()
     tokenizer = CodeTokenizer.from_directory(arguments.tokenizer)
-    after, metadata = _load(arguments.model_dir, tokenizer)
+    after, metadata = load_trained(arguments.model_dir, arguments.tokenizer)
     before, before_metadata = (
-        _load(arguments.before, tokenizer) if arguments.before else (None, metadata)
+        load_trained(arguments.before, arguments.tokenizer)
+        if arguments.before
+        else (None, metadata)
     )
     lengths = {
         **metadata.get("task_feature_lengths", {}),
@@ -67,7 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
     config = _config(arguments, lengths)
     pairs = read_pairs(arguments.corpus, limit=arguments.pairs, seed=arguments.seed)
     print(_announcement(pairs))
-    streams = _streams(arguments, lengths, after.model.config.vocab_size)
+    streams = read_streams(arguments, lengths, after.model.config.vocab_size)
     data = HeldOutData(streams=streams, pairs=pairs)
     results = evaluate(after, tokenizer, before=before, data=data, config=config)
     evaluation = {
@@ -78,7 +80,7 @@ def run(arguments: argparse.Namespace) -> None:
         **results,
     }
     path = pathlib.Path(arguments.out or pathlib.Path(arguments.model_dir) / "evaluation.json")
-    _write_json(path, evaluation)
+    write_json(path, evaluation)
     _print(evaluation, path)
 
 
@@ -89,27 +91,14 @@ def _positive(text: str) -> int:
     return value
 
 
-def _load(model_dir: str, tokenizer: CodeTokenizer) -> tuple[TrainedModel, dict[str, Any]]:
-    """Returns the newest checkpoint of MODEL_DIR and its metadata.
-
-    Raises:
-        FileNotFoundError: If there is no checkpoint.
-        ValueError: If the model was trained with another tokenizer.
-    """
+def load_trained(model_dir: str, tokenizer_dir: str) -> tuple[TrainedModel, Mapping[str, Any]]:
+    """Returns the newest checkpoint of MODEL_DIR and its metadata."""
+    from codet5p_jax.checkpoint import load_checkpoint
     from codet5p_jax.models.codet5p import CodeT5p
-    from codet5p_jax.models.config import T5Config
-    from codet5p_jax.training.checkpoints import load_metadata, load_params
 
-    metadata = load_metadata(model_dir)
-    trained_with = metadata["tokenizer"]["fingerprint"]
-    if trained_with != tokenizer.fingerprint:
-        raise ValueError(
-            f"The model in {model_dir!r} was trained with the tokenizer {trained_with} "
-            f"({metadata['tokenizer'].get('path')}), --tokenizer is {tokenizer.fingerprint}. "
-            "Give the tokenizer of the training."
-        )
-    model = CodeT5p(T5Config.from_dict(metadata["model"]))
-    return TrainedModel(model=model, params=load_params(model_dir)), metadata
+    checkpoint = load_checkpoint(model_dir, tokenizer_dir=tokenizer_dir)
+    trained = TrainedModel(model=CodeT5p(checkpoint.config), params=checkpoint.params)
+    return trained, checkpoint.metadata
 
 
 def _config(arguments: argparse.Namespace, lengths: Lengths) -> Evaluation:
@@ -129,7 +118,7 @@ def _config(arguments: argparse.Namespace, lengths: Lengths) -> Evaluation:
     )
 
 
-def _streams(
+def read_streams(
     arguments: argparse.Namespace, lengths: Lengths, vocab_size: int
 ) -> list[HeldOutStream]:
     """Reads the streams whose lengths in training are known, and says which are left out."""
@@ -168,7 +157,8 @@ def _origin(model_dir: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {"directory": model_dir, "step": metadata.get("step")}
 
 
-def _write_json(path: pathlib.Path, contents: Mapping[str, Any]) -> None:
+def write_json(path: pathlib.Path, contents: Mapping[str, Any]) -> None:
+    """Writes `contents` whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_suffix(".json.new")
     new.write_text(json.dumps(contents, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from codet5p_jax.cli.checkpoint import Checkpoint, load_checkpoint, recorded_path
+from codet5p_jax.checkpoint import Checkpoint, load_checkpoint, recorded_path
 from codet5p_jax.interop.huggingface import Export, export_t5
 from codet5p_jax.interop.model_card import Provenance
 

@@ -6,20 +6,10 @@ import sys
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from codet5p_jax.cli.checkpoint import load_checkpoint
-from codet5p_jax.decoding.generate import generate
 from codet5p_jax.decoding.prompts import PROMPTS
 from codet5p_jax.decoding.sampling import Sample, Sampler, greedy
-from codet5p_jax.interop.huggingface import fitting_tokenizer, import_t5
-from codet5p_jax.models.codet5p import CodeT5p
-from codet5p_jax.models.config import T5Config
-from codet5p_jax.tokenizer import CodeTokenizer
-from codet5p_jax.typing import PyTree
-
-LENGTH_MULTIPLE = 64  # inputs are padded to it, so that few shapes are compiled
+from codet5p_jax.loaded_model import load_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,23 +44,21 @@ def run(arguments: argparse.Namespace) -> None:
     """Prints each text's results, with a heading where there are several."""
     sample = _sampler(arguments)
     texts = arguments.text or [_read(arguments.file)]
-    params, config, tokenizer = _load(arguments)
-    model = CodeT5p(config)
+    loaded = load_model(
+        arguments.export or arguments.model_dir,
+        step=arguments.step,
+        tokenizer_dir=arguments.tokenizer_dir,
+    )
     rng = jax.random.key(arguments.seed)
     for i, text in enumerate(texts):
-        prompt = PROMPTS[arguments.task](text, tokenizer)
-        start = len(prompt.decoder_prompt)
-        generations = generate(
-            model,
-            params,
-            _padded(prompt.encoder_input_tokens),
-            max_length=start + arguments.max_length,
+        results = loaded.generate(
+            [text],
+            task=arguments.task,
+            max_length=arguments.max_length,
             sample=sample,
-            prompt=np.array([prompt.decoder_prompt], np.int32),
             samples=arguments.samples,
             rng=jax.random.fold_in(rng, i),
         )
-        results = [_decoded(row[start:], tokenizer) for row in generations.tokens.tolist()]
         _print(text, results, headings=len(texts) > 1 or len(results) > 1)
 
 
@@ -87,36 +75,6 @@ def _sampler(arguments: argparse.Namespace) -> Sample:
 
 def _read(path: str) -> str:
     return sys.stdin.read() if path == "-" else pathlib.Path(path).read_text(encoding="utf-8")
-
-
-def _load(arguments: argparse.Namespace) -> tuple[PyTree, T5Config, CodeTokenizer]:
-    read = _load_export if arguments.export else _load_checkpoint
-    params, config, tokenizer = read(arguments)
-    tokenizer = fitting_tokenizer(tokenizer, config.vocab_size)
-    return jax.tree.map(jnp.asarray, params), config, tokenizer
-
-
-def _load_export(arguments: argparse.Namespace) -> tuple[PyTree, T5Config, CodeTokenizer]:
-    params, config = import_t5(arguments.export)
-    return params, config, CodeTokenizer.from_directory(arguments.export)
-
-
-def _load_checkpoint(arguments: argparse.Namespace) -> tuple[PyTree, T5Config, CodeTokenizer]:
-    checkpoint = load_checkpoint(
-        arguments.model_dir, step=arguments.step, tokenizer_dir=arguments.tokenizer_dir
-    )
-    return checkpoint.params, checkpoint.config, checkpoint.tokenizer
-
-
-def _padded(tokens: Sequence[int]) -> np.ndarray:
-    length = -(-len(tokens) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
-    return np.array([[*tokens, *[0] * (length - len(tokens))]], np.int32)
-
-
-def _decoded(tokens: Sequence[int], tokenizer: CodeTokenizer) -> str:
-    """Text of `tokens`; sentinels, which denoising answers with, are shown."""
-    dropped = {tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id}
-    return tokenizer.decode([t for t in tokens if t not in dropped], skip_special_tokens=False)
 
 
 def _print(text: str, results: Sequence[str], *, headings: bool) -> None:

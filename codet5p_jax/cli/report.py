@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from codet5p_jax.cli.checkpoint import recorded_path
+from codet5p_jax.checkpoint import recorded_path
 from codet5p_jax.evaluation.report import write_report
 from codet5p_jax.evaluation.run_files import RunFiles, read_json
 

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from rich.console import Console
 from rich.table import Table
 
-from codet5p_jax.cli.checkpoint import load_checkpoint
+from codet5p_jax.checkpoint import load_checkpoint
 from codet5p_jax.decoding.generate import generate
 from codet5p_jax.interop.folders import write_json
 from codet5p_jax.interop.huggingface import fitting_tokenizer

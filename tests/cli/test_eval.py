@@ -53,9 +53,7 @@ def test_another_tokenizer_than_that_of_the_training_is_an_error(model_dir, code
     train_tokenizer(["other words\n" * 9], 265, min_frequency=2).save(tmp_path)
     code, _, error = _eval(codet5p, model_dir, tmp_path, tokenizer=tmp_path)
     assert code == 2
-    assert (
-        "was trained with the tokenizer" in error and "Give the tokenizer of the training" in error
-    )
+    assert "was trained with tokenizer" in error and "Give the tokenizer of the training" in error
 
 
 def test_a_directory_without_checkpoint_is_an_error(model_dir, codet5p, tmp_path):

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from codet5p_jax.cli.checkpoint import load_checkpoint
+from codet5p_jax.checkpoint import load_checkpoint
 from codet5p_jax.cli.export import provenance
 
 
@@ -56,8 +56,8 @@ def test_the_tokenizer_of_another_model_is_an_error(model_dir, tmp_path, codet5p
 def test_a_tokenizer_that_has_moved_is_an_error_that_tells_the_flag(
     model_dir, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("codet5p_jax.cli.checkpoint.recorded_path", lambda entry: tmp_path / "gone")
-    with pytest.raises(FileNotFoundError, match=r"gone.*Say where it lies with --tokenizer_dir"):
+    monkeypatch.setattr("codet5p_jax.checkpoint.recorded_path", lambda entry: tmp_path / "gone")
+    with pytest.raises(FileNotFoundError, match=r"gone.*Say where it lies .*--tokenizer_dir"):
         load_checkpoint(model_dir)
 
 

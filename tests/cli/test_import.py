@@ -1,6 +1,6 @@
 import numpy as np
 
-from codet5p_jax.cli.checkpoint import load_checkpoint
+from codet5p_jax.checkpoint import load_checkpoint
 
 
 def test_an_import_of_an_export_is_a_model_dir_with_the_same_model(model_dir, tmp_path, codet5p):

@@ -1,4 +1,4 @@
-"""A checkpoint as the subcommands need it: parameters, config and tokenizer of a MODEL_DIR."""
+"""One checkpoint of a MODEL_DIR: parameters, config, tokenizer and metadata."""
 
 import dataclasses
 import os
@@ -76,12 +76,13 @@ def _tokenizer(
     if folder is None:
         raise FileNotFoundError(
             f"The tokenizer of {model_dir} is not at {' or '.join(map(str, folders))}. "
-            "Say where it lies with --tokenizer_dir=DIR."
+            "Say where it lies with tokenizer_dir (--tokenizer_dir=DIR)."
         )
     tokenizer = CodeTokenizer.from_directory(folder)
     if recorded and tokenizer.fingerprint != recorded["fingerprint"]:
         raise ValueError(
             f"{model_dir} was trained with tokenizer {recorded['fingerprint']}, but {folder} holds "
-            f"{tokenizer.fingerprint}. Give the right one with --tokenizer_dir=DIR."
+            f"{tokenizer.fingerprint}. Give the tokenizer of the training as tokenizer_dir "
+            "(--tokenizer_dir=DIR; --tokenizer=DIR of codet5p eval)."
         )
     return tokenizer
