@@ -12,6 +12,7 @@ from importlib import metadata
 from typing import Any
 
 import optax
+from jax.typing import DTypeLike
 
 from codet5p_jax.cli import gin_config
 from codet5p_jax.models.config import EXECUTION_FIELDS, T5Config
@@ -19,6 +20,7 @@ from codet5p_jax.objectives.bimodal import BimodalObjective
 from codet5p_jax.tokenizer import CodeTokenizer
 from codet5p_jax.training.curriculum import Curriculum
 from codet5p_jax.training.loop import Run, Schedule
+from codet5p_jax.training.parameter_rules import EVERY_PARAMETER, ParameterRules
 from codet5p_jax.training.partitioning import Partitioner
 
 VERSIONED = ("codet5p_jax", "jax", "flax", "optax", "orbax-checkpoint", "seqio")
@@ -50,6 +52,8 @@ def train(
     partitioner: Partitioner,
     schedule: Schedule,
     train_steps: int,
+    parameter_rules: ParameterRules = EVERY_PARAMETER,
+    frozen_dtype: DTypeLike | None = None,
     cache_dir: str | None = None,
     language_temperature: float | None = None,
     recipe: str | None = None,
@@ -68,6 +72,8 @@ def train(
         partitioner: Places state and batches on the devices.
         schedule: How often to log, save and evaluate.
         train_steps: TRAIN_STEPS, which the learning rate is planned for; that of all phases.
+        parameter_rules: Which parameters are trained, and how fast.
+        frozen_dtype: What frozen parameters are kept in; None keeps float32.
         cache_dir: Folder written by `codet5p cache`; None tokenises while training.
         language_temperature: Languages are drawn in proportion to size ** (1 / temperature);
             None means CodeT5's, 1 / 0.7.
@@ -115,6 +121,8 @@ def train(
         metadata=run_metadata,
         partitioner=partitioner,
         schedule=schedule,
+        parameter_rules=parameter_rules,
+        frozen_dtype=frozen_dtype,
         initial_checkpoint_path=initial_checkpoint_path,
         seed=seed,
     )

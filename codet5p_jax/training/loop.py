@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
+from jax.typing import DTypeLike
 
 from codet5p_jax.progress import Progress, progress
 from codet5p_jax.training.batch_streams import BatchStreams, OpenBatches
@@ -19,6 +20,11 @@ from codet5p_jax.training.identity import claim_model_dir
 from codet5p_jax.training.initialization import transfer_params
 from codet5p_jax.training.metric_window import MetricWindow, WindowMeans, sum_metrics
 from codet5p_jax.training.metric_writer import MetricWriter
+from codet5p_jax.training.parameter_rules import (
+    EVERY_PARAMETER,
+    ParameterRules,
+    parameter_factors,
+)
 from codet5p_jax.training.partitioning import Partitioner
 from codet5p_jax.training.preemption import StopRequest, stop_on_signals
 from codet5p_jax.training.state import TrainState
@@ -63,6 +69,8 @@ class Run:
         metadata: Written into every checkpoint.
         partitioner: Places the state on devices.
         schedule: How often to log, save and evaluate.
+        parameter_rules: Which parameters are trained, and how fast.
+        frozen_dtype: What frozen parameters are kept in; None keeps float32.
         initial_checkpoint_path: MODEL_DIR to take parameters from when this run starts new.
         seed: Root of all randomness of the run, but the data's.
     """
@@ -76,6 +84,8 @@ class Run:
     metadata: Mapping[str, Any]
     partitioner: Partitioner
     schedule: Schedule
+    parameter_rules: ParameterRules = EVERY_PARAMETER
+    frozen_dtype: DTypeLike | None = None
     initial_checkpoint_path: str | None = None
     seed: int = 0
 
@@ -124,6 +134,8 @@ class Run:
         params = self._fresh_params(init_rng)
         if taken is not None:
             params = jax.tree.map(_with_value, params, taken, is_leaf=_is_boxed)
+        factors = parameter_factors(self.parameter_rules, params)
+        params = factors.cast_frozen(params, self.frozen_dtype)
         objective_state = {
             name: stream.objective.init(jax.random.fold_in(objective_rng, index), params)
             for index, (name, stream) in enumerate(sorted(self.curriculum.streams.items()))
@@ -131,7 +143,7 @@ class Run:
         return TrainState(
             step=jnp.int32(0),
             params=params,
-            opt_state=self._optimizer.init(params),
+            opt_state=self._optimizer.init(factors.split(params)[0]),
             objective_state=objective_state,
             rng=rng,
         )
@@ -236,6 +248,7 @@ class Run:
             streams=phase.streams,
             optimizer=self._optimizer,
             learning_rate=self.learning_rate,
+            parameter_rules=self.parameter_rules,
         )
         return self.partitioner.partition(
             step_fn, (self._state_axes, None), (self._state_axes, None), donate_argnums=0
@@ -322,7 +335,10 @@ def _is_boxed(leaf: Any) -> bool:
 
 
 def _with_value(leaf: Any, value: jax.Array) -> Any:
-    return leaf.replace_boxed(value) if _is_boxed(leaf) else value
+    """Returns `value` in the dtype and with the axis names of `leaf`."""
+    if _is_boxed(leaf):
+        return leaf.replace_boxed(value.astype(leaf.unbox().dtype))
+    return value.astype(leaf.dtype)
 
 
 def _sentence(summary: Mapping[str, Any]) -> str:

@@ -1,16 +1,11 @@
 """AdamW as CodeT5+ uses it: warm-up, linear decay, clipping, decay of matrices only."""
 
-import functools
-from collections.abc import Mapping
-from types import MappingProxyType
-
 import jax
 import optax
 
 from codet5p_jax.typing import PyTree
 
 NO_DECAY = ("norm", "bias", "temperature")  # parts of a parameter's path
-ONE_RATE: Mapping[str, float] = MappingProxyType({})
 
 
 def linear_schedule(
@@ -58,7 +53,6 @@ def adamw(
     eps: float = 1e-8,
     weight_decay: float = 0.1,
     max_gradient_norm: float | None = 1.0,
-    learning_rate_multipliers: Mapping[str, float] = ONE_RATE,
 ) -> optax.GradientTransformation:
     """Returns AdamW behind a clip of the global gradient norm.
 
@@ -69,53 +63,10 @@ def adamw(
         eps: Added to the root of the second moment.
         weight_decay: Share of a matrix subtracted per unit of learning rate (paper: 0.1).
         max_gradient_norm: Clip; None leaves gradients alone.
-        learning_rate_multipliers: Part of a parameter's path -> factor on its learning rate.
-            AdamW moves every weight by about the learning rate, whatever its size; T5's
-            embedding starts some ten times larger than its kernels.
     """
     adam = optax.adamw(
         learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=decayed
     )
-    parts = [] if max_gradient_norm is None else [optax.clip_by_global_norm(max_gradient_norm)]
-    parts.append(adam)
-    if learning_rate_multipliers:
-        parts.append(scale_modules(learning_rate_multipliers))
-    return optax.chain(*parts) if len(parts) > 1 else adam
-
-
-def scale_modules(multipliers: Mapping[str, float]) -> optax.GradientTransformation:
-    """Returns a transformation that multiplies the updates of some modules.
-
-    Args:
-        multipliers: Part of a parameter's path, such as "token_embedder" -> factor. Where several
-            parts occur in a path, their factors multiply.
-
-    Raises:
-        ValueError: (on init) A part occurs in no parameter's path.
-    """
-    scales = [
-        optax.masked(optax.scale(factor), functools.partial(_holding, part=part))
-        for part, factor in multipliers.items()
-    ]
-    return optax.chain(*scales)
-
-
-def _holding(params: PyTree, *, part: str) -> PyTree:
-    """Returns True at every parameter whose path holds `part`.
-
-    Raises:
-        ValueError: No path does.
-    """
-
-    def path(keys: tuple[jax.tree_util.KeyEntry, ...], _: jax.Array) -> str:
-        return jax.tree_util.keystr(keys, simple=True, separator="/")
-
-    paths = jax.tree_util.tree_map_with_path(path, params)
-    names = jax.tree.leaves(paths)
-    if not any(part in name for name in names):
-        raise ValueError(
-            f"learning_rate_multipliers names {part!r}, which occurs in no parameter's path; the "
-            f"model has {', '.join(sorted({name.split('/')[0] for name in names}))}. Name one of "
-            "these, or a part of a path."
-        )
-    return jax.tree.map(lambda name: part in name, paths)
+    if max_gradient_norm is None:
+        return adam
+    return optax.chain(optax.clip_by_global_norm(max_gradient_norm), adam)

@@ -5,8 +5,15 @@ from collections.abc import Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from codet5p_jax.training.curriculum import Stream
+from codet5p_jax.training.parameter_rules import (
+    EVERY_PARAMETER,
+    ParameterRules,
+    merge_params,
+    parameter_factors,
+)
 from codet5p_jax.training.state import TrainState
 from codet5p_jax.typing import Batch, Metrics, PyTree, WeightedMean
 
@@ -18,18 +25,25 @@ def train_step(
     streams: Sequence[Stream],
     optimizer: optax.GradientTransformation,
     learning_rate: optax.Schedule,
+    parameter_rules: ParameterRules = EVERY_PARAMETER,
 ) -> tuple[TrainState, Metrics]:
     """Returns the state after one update on one batch of each stream, and their metrics.
+
+    Only trainable parameters are differentiated; a frozen one comes out as it went in.
 
     Args:
         state: State before the update.
         batches: Stream name -> global batch.
         streams: What to learn; the weighted mean losses are summed.
-        optimizer: Gradients -> updates.
+        optimizer: Gradients -> updates, of trainable parameters.
         learning_rate: Step -> learning rate, for the metrics only.
+        parameter_rules: What is trained, with which factor on the updates.
     """
+    factors = parameter_factors(parameter_rules, state.params)
+    trainable, frozen = factors.split(state.params)
 
-    def loss_fn(params: PyTree):
+    def loss_fn(trainable: PyTree):
+        params = merge_params(trainable, frozen)
         losses, objective_state = [], dict(state.objective_state)
         metrics: Metrics = {}
         for index, stream in enumerate(streams):
@@ -41,17 +55,21 @@ def train_step(
             metrics |= _named(stream.name, {"loss": loss, **stream_metrics})
         return sum(losses, jnp.float32(0.0)), (metrics, objective_state)
 
-    grads, (metrics, objective_state) = jax.grad(loss_fn, has_aux=True)(state.params)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    grads, (metrics, objective_state) = jax.grad(loss_fn, has_aux=True)(trainable)
+    updates, opt_state = optimizer.update(grads, state.opt_state, trainable)
+    updates = factors.scale(updates)
+    trainable = optax.apply_updates(trainable, updates)
     metrics |= {
         "learning_rate": _scalar(learning_rate(state.step)),
         "gradient_norm": _scalar(optax.tree.norm(grads)),
         "update_norm": _scalar(optax.tree.norm(updates)),
-        "parameter_norm": _scalar(optax.tree.norm(params)),
+        "parameter_norm": _scalar(optax.tree.norm(trainable)),
     }
     new_state = state.replace(
-        step=state.step + 1, params=params, opt_state=opt_state, objective_state=objective_state
+        step=state.step + 1,
+        params=merge_params(trainable, frozen),
+        opt_state=opt_state,
+        objective_state=objective_state,
     )
     return new_state, metrics
 
@@ -68,5 +86,5 @@ def _named(stream: str, metrics: Metrics) -> Metrics:
     return {f"{stream}/{name}": value for name, value in metrics.items()}
 
 
-def _scalar(value: jax.Array) -> WeightedMean:
+def _scalar(value: ArrayLike) -> WeightedMean:
     return WeightedMean(jnp.asarray(value, jnp.float32), jnp.float32(1.0))

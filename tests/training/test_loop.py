@@ -101,6 +101,18 @@ def _run(model, model_dir, **changes):
     return dataclasses.replace(run, **changes)
 
 
+def _short_run(model, model_dir, *, steps=4, **changes):
+    """One phase of denoising alone, a checkpoint every second step: quick to compile."""
+    denoising, _ = _streams(model)
+    denoising = dataclasses.replace(denoising, eval_dataset=None)
+    changes = {
+        "curriculum": Curriculum(phases=[Phase(name="all", steps=steps, streams=[denoising])]),
+        "schedule": Schedule(log_period=1, checkpoint_period=2, eval_period=None),
+        **changes,
+    }
+    return _run(model, model_dir, **changes)
+
+
 @pytest.fixture(scope="module")
 def whole(tiny_model, tmp_path_factory):
     """A run that nothing interrupted."""
@@ -238,6 +250,25 @@ def test_a_run_starts_from_another_runs_parameters_with_a_longer_vocabulary(
     )
     assert run.train() == 0
     assert load_metadata(tmp_path)["model"]["vocab_size"] == 506
+
+
+def test_frozen_parameters_stay_as_they_were_taken_through_a_restart(tiny_model, tmp_path, whole):
+    rules = [("encoder/.*", None), ("token_embedder/.*", None), (".*", 1.0)]
+    frozen = {"parameter_rules": rules, "frozen_dtype": "bfloat16"}
+    _short_run(tiny_model, tmp_path, steps=2, initial_checkpoint_path=str(whole), **frozen).train()
+    run = _short_run(tiny_model, tmp_path, steps=4, **frozen)
+    run.train()
+    trained, taken = load_params(tmp_path), load_params(whole)
+    assert newest_step(tmp_path) == 4
+    expected = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), taken["encoder"])
+    jax.tree.map(np.testing.assert_array_equal, trained["encoder"], expected)
+    assert trained["token_embedder"]["embedding"].dtype == jnp.bfloat16
+    norms = [params["decoder"]["final_norm"]["scale"] for params in (trained, taken)]
+    assert (norms[0] != norms[1]).all() and norms[0].dtype == np.float32
+    full = _short_run(tiny_model, tmp_path / "full", initial_checkpoint_path=str(tmp_path))
+    assert {
+        leaf.dtype for leaf in jax.tree.leaves(full._initial_state(full._initial_params()).params)
+    } == {jnp.dtype("float32")}
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tiny_model, tmp_path):

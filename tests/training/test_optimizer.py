@@ -7,7 +7,7 @@ import optax
 import pytest
 import torch
 
-from codet5p_jax.training.optimizer import adamw, decayed, linear_schedule, scale_modules
+from codet5p_jax.training.optimizer import adamw, decayed, linear_schedule
 
 
 def test_schedule_warms_up_and_decays_to_zero():
@@ -61,22 +61,3 @@ def test_five_updates_match_torchs_adamw_with_clipping():
         peer.step()
 
     np.testing.assert_allclose(params["kernel"], weight.detach().numpy(), rtol=1e-5, atol=1e-6)
-
-
-def test_a_module_moves_at_its_own_learning_rate():
-    params = {"embedder": {"table": jnp.ones([3])}, "layer": {"kernel": jnp.ones([3])}}
-    gradients = jax.tree.map(lambda x: 0.5 * x, params)
-    optimizer = adamw(lambda step: 0.01, learning_rate_multipliers={"embedder": 10.0})
-    moved, _ = optimizer.update(gradients, optimizer.init(params), params)
-    faster = adamw(lambda step: 0.1)
-    expected, _ = faster.update(gradients, faster.init(params), params)
-    np.testing.assert_allclose(moved["embedder"]["table"], expected["embedder"]["table"], rtol=1e-6)
-    np.testing.assert_allclose(
-        10 * moved["layer"]["kernel"], expected["layer"]["kernel"], rtol=1e-6
-    )
-
-
-def test_a_learning_rate_of_no_module_is_refused():
-    params = {"encoder": {"kernel": jnp.ones([3])}}
-    with pytest.raises(ValueError, match=r"names 'decodr', which occurs in no .* has encoder"):
-        scale_modules({"decodr": 2.0}).init(params)
