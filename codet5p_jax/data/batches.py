@@ -169,7 +169,9 @@ class BatchIterator:
         self._executor = concurrent.futures.ThreadPoolExecutor(
             READER_THREADS, thread_name_prefix="codet5p-data"
         )
-        self._row_shards = (rows % config.num_virtual_shards).tolist()
+        self._num_rows = len(rows)
+        shards = rows % config.num_virtual_shards
+        self._rows = {int(s): np.flatnonzero(shards == s).tolist() for s in np.unique(shards)}
         self._scalars = _scalars(provider)
         self._shards = self._open(provider)
 
@@ -182,9 +184,9 @@ class BatchIterator:
         When the data ends within it, its other rows are padding, with loss weights of zero.
         """
         config = self._config
-        batch = _empty_rows(config, len(self._row_shards), scalars=self._scalars)
-        filled = sum(self._fill(batch, index) for index in range(len(self._row_shards)))
-        if filled == 0 or (config.drop_remainder and filled < len(self._row_shards)):
+        batch = _empty_rows(config, self._num_rows, scalars=self._scalars)
+        filled = sum(self._fill(batch, shard) for shard in self._rows)
+        if filled == 0 or (config.drop_remainder and filled < self._num_rows):
             raise StopIteration
         return _converted(config, batch)
 
@@ -214,13 +216,13 @@ class BatchIterator:
         """Ends the threads that read ahead."""
         self._executor.shutdown(wait=True, cancel_futures=True)
 
-    def _fill(self, batch: Arrays, index: int) -> bool:
-        shard = self._shards[self._row_shards[index]]
+    def _fill(self, batch: Arrays, shard: int) -> int:
+        """Fills the rows that come from a virtual shard; returns how many got an example."""
+        examples, rows = self._shards[shard], self._rows[shard]
         if self._config.pack:
-            return place_packed(
-                batch, index, shard=shard, lengths=self._config.task_feature_lengths
-            )
-        return place(batch, index, shard=shard)
+            lengths = self._config.task_feature_lengths
+            return place_packed(batch, rows, shard=examples, lengths=lengths)
+        return sum(place(batch, row, shard=examples) for row in rows)
 
     def _open(self, provider: seqio.Task | seqio.Mixture) -> dict[int, VirtualShard]:
         config = self._config
@@ -236,7 +238,7 @@ class BatchIterator:
                 list(rates.values()),
                 key=(config.seed, shard),
             )
-            for shard in sorted(set(self._row_shards))
+            for shard in self._rows
         }
 
     def _readers(self, files: Mapping[str, RecordFiles]) -> dict[str, BlockReader]:

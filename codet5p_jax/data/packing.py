@@ -1,6 +1,6 @@
 """Rows of a batch from the examples of a virtual shard: one per row, or as many as fit."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -44,25 +44,32 @@ def place(batch: Arrays, index: int, *, shard: Examples) -> bool:
     return True
 
 
-def place_packed(batch: Arrays, index: int, *, shard: Examples, lengths: Mapping[str, int]) -> bool:
-    """Writes examples of `shard` into row `index` until the next does not fit.
+def place_packed(
+    batch: Arrays, rows: Sequence[int], *, shard: Examples, lengths: Mapping[str, int]
+) -> int:
+    """Writes examples of `shard` into `rows`, each into the first that has room for it.
 
-    Examples are never split or reordered. Returns False when there is no example.
+    Examples are never split, and are taken in order until one fits into no row: so the position of
+    the shard between two batches says all. Returns the number of rows that hold an example.
     """
-    used = dict.fromkeys(lengths, 0)
-    segment = 0
+    used = {name: np.zeros(len(rows), int) for name in lengths}
+    segments = np.zeros(len(rows), int)
     while (example := shard.peek()) is not None:
         sizes = {name: int(example.lengths[name][example.row]) for name in lengths}
-        if any(used[name] + sizes[name] > lengths[name] for name in lengths):
+        has_room = np.logical_and.reduce(
+            [used[name] + sizes[name] <= lengths[name] for name in lengths]
+        )
+        if not has_room.any():
             break
-        segment += 1
+        row = int(has_room.argmax())
+        segments[row] += 1
         for name, size in sizes.items():
-            span = slice(used[name], used[name] + size)
-            batch[name][index, span] = example.features[name][example.row, :size]
-            batch[f"{name}_segment_ids"][index, span] = segment
-            used[name] = span.stop
+            span = slice(used[name][row], used[name][row] + size)
+            batch[name][rows[row], span] = example.features[name][example.row, :size]
+            batch[f"{name}_segment_ids"][rows[row], span] = segments[row]
+            used[name][row] += size
         shard.advance()
-    return segment > 0
+    return int(np.count_nonzero(segments))
 
 
 def segment_positions(segment_ids: np.ndarray) -> np.ndarray:

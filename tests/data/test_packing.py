@@ -27,13 +27,12 @@ class _Examples:
 
 def _pack(shard, rows):
     batch = empty_batch(rows, lengths=LENGTHS, scalars=(), pack=True)
-    filled = [place_packed(batch, i, shard=shard, lengths=LENGTHS) for i in range(rows)]
-    return batch, filled
+    return batch, place_packed(batch, range(rows), shard=shard, lengths=LENGTHS)
 
 
 def test_examples_share_a_row_until_one_side_is_full():
     batch, filled = _pack(_Examples((2, 3), (2, 3), (2, 3)), rows=2)
-    assert filled == [True, True]
+    assert filled == 2
     assert batch["inputs"].tolist() == [[1, 1, 2, 2, 0, 0], [3, 3, 0, 0, 0, 0]]
     assert batch["targets"].tolist() == [[1, 1, 1, 2, 2, 2, 0, 0], [3, 3, 3, 0, 0, 0, 0, 0]]
 
@@ -53,20 +52,28 @@ def test_positions_restart_in_every_segment():
     ]
 
 
-def test_an_example_that_does_not_fit_stays_for_the_next_row():
-    shard = _Examples((4, 1), (4, 1))
-    _pack(shard, rows=1)
-    assert shard.peek().features["inputs"][0, 0] == 2
+def test_an_example_goes_into_the_first_row_with_room_for_it():
+    batch, _ = _pack(_Examples((4, 1), (4, 1), (2, 1), (1, 6)), rows=2)
+    assert batch["inputs"].tolist() == [[1, 1, 1, 1, 3, 3], [2, 2, 2, 2, 4, 0]]
+    assert batch["targets"].tolist() == [[1, 3, 0, 0, 0, 0, 0, 0], [2, 4, 4, 4, 4, 4, 4, 0]]
+    assert batch["targets_segment_ids"][1].tolist() == [1, 2, 2, 2, 2, 2, 2, 0]
+
+
+def test_an_example_that_fits_into_no_row_stays_and_so_do_those_behind_it():
+    shard = _Examples((4, 1), (4, 1), (1, 1))
+    batch, filled = _pack(shard, rows=1)
+    assert filled == 1 and shard.peek().features["inputs"][0, 0] == 2
+    assert 3 not in batch["inputs"]
 
 
 def test_an_example_may_fill_a_row():
     batch, filled = _pack(_Examples((6, 8)), rows=1)
-    assert filled == [True] and (batch["targets"] == 1).all()
+    assert filled == 1 and (batch["targets"] == 1).all()
 
 
 def test_rows_behind_the_end_are_padding():
     batch, filled = _pack(_Examples((1, 1)), rows=2)
-    assert filled == [True, False] and not batch["inputs_segment_ids"][1].any()
+    assert filled == 1 and not batch["inputs_segment_ids"][1].any()
 
 
 def test_unpacked_rows_hold_one_example_each():
