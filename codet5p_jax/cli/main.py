@@ -16,14 +16,16 @@ COMMANDS = {  # name -> (module, what it does)
     "cache": ("cache", "tokenise a corpus once, into SeqIO's offline cache"),
     "train": ("train", "train a model from gin files"),
     "eval": ("eval", "evaluate a model on held-out data"),
+    "eval_files": ("eval_files", "evaluate language modeling and completion on held-out files"),
+    "ablate": ("ablate", "compare variants of a recipe with it, over several seeds"),
     "infer": ("infer", "generate from prompts"),
     "export": ("export", "write a checkpoint in Hugging Face format"),
     "import": ("import_", "read a model in Hugging Face format"),
     "verify": ("verify", "compare an export with transformers"),
     "report": ("report", "draw a run into one HTML page"),
 }
-READS_TASKS = {"tokenizer", "cache", "train", "eval"}  # what imports TensorFlow
-RUNS_MODELS = {"pretrain", "train", "eval"}  # for long enough to start with huge pages
+READS_TASKS = {"tokenizer", "cache", "train", "eval", "eval_files", "ablate"}  # import TensorFlow
+RUNS_MODELS = {"pretrain", "train", "eval", "eval_files", "ablate"}  # start with huge pages
 
 
 class UsageError(ValueError):

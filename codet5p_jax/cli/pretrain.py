@@ -31,12 +31,14 @@ class Recipe:
         vocab_size: Entries of the tokenizer, without sentinels and task tokens.
         stage1: Gin file of the unimodal stage.
         stage2: Gin file of the bimodal stage.
+        completion: Gin file that finetunes stage 1 on completion, to judge it.
     """
 
     corpus: str
     vocab_size: int
     stage1: str
     stage2: str
+    completion: str
 
 
 RECIPES = {
@@ -45,6 +47,7 @@ RECIPES = {
         vocab_size=4_000,
         stage1="recipes/quickstart_stage1.gin",
         stage2="recipes/quickstart_stage2.gin",
+        completion="recipes/quickstart_completion.gin",
     ),
 }
 
@@ -60,12 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs what is not done yet; returns the exit code of the first command that fails."""
-    if arguments.recipe not in RECIPES:
-        raise ValueError(
-            f"Unknown recipe {arguments.recipe!r}. {nearest(arguments.recipe, list(RECIPES))}"
-        )
     out = pathlib.Path(arguments.out)
-    stations = plan(RECIPES[arguments.recipe], out)
+    stations = plan(find_recipe(arguments.recipe), out)
     if arguments.dry_run:
         print("\n".join(command_line(station.words) for station in stations))
         return 0
@@ -78,6 +77,17 @@ def run(arguments: argparse.Namespace) -> int:
             return code
     _print_end(out, time.monotonic() - started)
     return 0
+
+
+def find_recipe(name: str) -> Recipe:
+    """Returns the main job called `name`.
+
+    Raises:
+        ValueError: There is none; the message gives the nearest names.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"Unknown recipe {name!r}. {nearest(name, list(RECIPES))}")
+    return RECIPES[name]
 
 
 def plan(recipe: Recipe, out: pathlib.Path) -> list[Station]:
