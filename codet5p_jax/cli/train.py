@@ -54,6 +54,7 @@ def train(
     train_steps: int,
     parameter_rules: ParameterRules = EVERY_PARAMETER,
     frozen_dtype: DTypeLike | None = None,
+    peak_flops_per_device: float | None = None,
     cache_dir: str | None = None,
     language_temperature: float | None = None,
     recipe: str | None = None,
@@ -74,6 +75,7 @@ def train(
         train_steps: TRAIN_STEPS, which the learning rate is planned for; that of all phases.
         parameter_rules: Which parameters are trained, and how fast.
         frozen_dtype: What frozen parameters are kept in; None keeps float32.
+        peak_flops_per_device: FLOPs per second of one device, for MFU; None looks them up.
         cache_dir: Folder written by `codet5p cache`; None tokenises while training.
         language_temperature: Languages are drawn in proportion to size ** (1 / temperature);
             None means CodeT5's, 1 / 0.7.
@@ -123,6 +125,7 @@ def train(
         schedule=schedule,
         parameter_rules=parameter_rules,
         frozen_dtype=frozen_dtype,
+        peak_flops_per_device=peak_flops_per_device,
         initial_checkpoint_path=initial_checkpoint_path,
         seed=seed,
     )

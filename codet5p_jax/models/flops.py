@@ -92,10 +92,11 @@ def bimodal_training_flops(
 ) -> int:
     """Returns the FLOPs of a step of stage 2 with shared passes, forward and backward.
 
-    Text and code are encoded once each, in training, and once more by the momentum encoder,
-    forward only; matching decodes 3 rows per pair; each generation loss decodes one. Similarities
-    within the batch and with the queue are left out: at 220m, 256 pairs and a queue of 57,600
-    they are a hundredth of a per cent.
+    Text and code are encoded once each, and once more by the momentum encoder, forward only;
+    matching decodes 3 rows per pair; each generation loss decodes one. An encoding that no loss
+    differentiates (that of the code, say, if only matching reads it) costs its forward pass.
+    Similarities within the batch and with the queue are left out: at 220m, 256 pairs and a queue
+    of 57,600 they are a hundredth of a per cent.
 
     Args:
         config: Shape of the model.
@@ -110,22 +111,21 @@ def bimodal_training_flops(
         encoded_negatives: Whether matching encodes its wrong texts, as those from the queue;
             those of the batch are encoded already.
     """
-    embeds = contrastive or matching  # hard negatives are drawn by similarity
-
-    def encoded(length: int) -> int:
-        encoder = encoder_flops(config, rows=pairs, length=length)
-        return encoder + projection_flops(config, rows=pairs) * embeds
-
-    text, code = encoded(text_length), encoded(code_length)
-    total = TRAINED * text * (embeds or text_to_code) + TRAINED * code * (embeds or code_to_text)
-    if momentum and embeds:
-        total += text + code
+    text, code = (
+        encoder_flops(config, rows=pairs, length=length) for length in (text_length, code_length)
+    )
+    projections = 2 * projection_flops(config, rows=pairs)
+    total = text * (TRAINED if contrastive or matching or text_to_code else 1)
+    total += code * (TRAINED if contrastive or code_to_text else 1)
+    total += projections * (TRAINED if contrastive else 1)
+    if momentum:
+        total += text + code + projections
     if matching:
         rows = 3 * pairs
         decoder = decoder_flops(config, rows=rows, inputs=text_length, targets=code_length)
         total += TRAINED * (decoder.hidden + matching_head_flops(config, rows=rows))
     if matching and encoded_negatives:
-        total += TRAINED * encoder_flops(config, rows=pairs, length=text_length)
+        total += TRAINED * text
     for wanted, inputs, targets in (
         (text_to_code, text_length, code_length),
         (code_to_text, code_length, text_length),

@@ -1,7 +1,7 @@
 """Stage 2: contrastive, matching, text-to-code and code-to-text losses from shared passes."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -10,6 +10,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from codet5p_jax.models.codet5p import CodeT5p
+from codet5p_jax.models.flops import bimodal_training_flops
 from codet5p_jax.objectives.accumulation import map_over_chunks, sum_over_chunks
 from codet5p_jax.objectives.contrastive import (
     clamp_temperature,
@@ -169,7 +170,7 @@ class BimodalObjective:
         first = self.model.config.match_id
         return TaskTokens(match=first, text=first + 1, code=first + 2)
 
-    def init_params(self) -> PyTree:
+    def init_params(self, rng: jax.Array) -> PyTree:
         """Returns the learned temperature."""
         return {"contrastive": {"temperature": jnp.float32(self.initial_temperature)}}
 
@@ -236,6 +237,23 @@ class BimodalObjective:
         total = sum(means, jnp.float32(0.0))
         next_state = self._next_state(state, batch, text, code) if train else state
         return WeightedMean(total * pairs, pairs), metrics, next_state
+
+    def flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> float:
+        """Returns the FLOPs of a training step on a batch of these shapes (models/flops.py).
+
+        With `num_lengths` above 1 an upper bound: how far groups are cut depends on the batch.
+        """
+        pairs, text_length = batch_shapes["text_tokens"]
+        flops = bimodal_training_flops(
+            self.model.config,
+            pairs=pairs,
+            text_length=text_length,
+            code_length=batch_shapes["code_tokens"][1],
+            momentum=self.momentum > 0,
+            encoded_negatives=self.negatives_from_queue,
+            **{loss: self._weight(loss) > 0 for loss in LOSSES},
+        )
+        return float(flops)
 
     def _weight(self, loss: str) -> float:
         return getattr(self, f"{loss}_weight")

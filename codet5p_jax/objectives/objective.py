@@ -1,5 +1,6 @@
 """What every pretraining objective offers to the training step."""
 
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 import jax
@@ -22,7 +23,11 @@ class Objective(Protocol):
     def model(self) -> CodeT5p:
         """The network the loss is computed with."""
 
-    def init_params(self) -> PyTree:
+    @property
+    def required_features(self) -> tuple[str, ...]:
+        """Names that a batch must have."""
+
+    def init_params(self, rng: jax.Array) -> PyTree:
         """Returns trainable parameters beyond the model's, by top-level name; often none."""
 
     def init(self, rng: jax.Array, params: PyTree) -> PyTree:
@@ -39,4 +44,11 @@ class Objective(Protocol):
             batch: Feature name -> array [batch, ...].
             rng: Source of dropout and of sampled negatives.
             train: Whether dropout is on and the state moves.
+        """
+
+    def flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> float:
+        """Returns the model's FLOPs of a training step, forward and backward (models/flops.py).
+
+        Args:
+            batch_shapes: Feature name -> shape of the global batch.
         """

@@ -48,7 +48,7 @@ class Seq2SeqObjective:
             "decoder_loss_weights",
         )
 
-    def init_params(self) -> PyTree:
+    def init_params(self, rng: jax.Array) -> PyTree:
         """Returns nothing: the model's parameters are all it trains."""
         return {}
 

@@ -16,9 +16,10 @@ from codet5p_jax.progress import Progress, progress
 from codet5p_jax.training.batch_streams import BatchStreams, OpenBatches
 from codet5p_jax.training.checkpoints import Checkpoints, load_metadata, load_params
 from codet5p_jax.training.curriculum import Curriculum, Phase, Stream
+from codet5p_jax.training.flops import StepCost, step_cost
 from codet5p_jax.training.identity import claim_model_dir
 from codet5p_jax.training.initialization import transfer_params
-from codet5p_jax.training.metric_window import MetricWindow, WindowMeans, sum_metrics
+from codet5p_jax.training.metric_window import MetricWindow, WindowMeans, means, sum_metrics
 from codet5p_jax.training.metric_writer import MetricWriter
 from codet5p_jax.training.parameter_rules import (
     EVERY_PARAMETER,
@@ -71,6 +72,7 @@ class Run:
         schedule: How often to log, save and evaluate.
         parameter_rules: Which parameters are trained, and how fast.
         frozen_dtype: What frozen parameters are kept in; None keeps float32.
+        peak_flops_per_device: FLOPs per second of one device, for MFU; None looks them up.
         initial_checkpoint_path: MODEL_DIR to take parameters from when this run starts new.
         seed: Root of all randomness of the run, but the data's.
     """
@@ -86,6 +88,7 @@ class Run:
     schedule: Schedule
     parameter_rules: ParameterRules = EVERY_PARAMETER
     frozen_dtype: DTypeLike | None = None
+    peak_flops_per_device: float | None = None
     initial_checkpoint_path: str | None = None
     seed: int = 0
 
@@ -153,8 +156,8 @@ class Run:
         streams = list(self.curriculum.streams.values())
         tokens = jnp.ones((1, 2), jnp.int32)
         params = dict(streams[0].objective.model.init(rng, tokens, tokens)["params"])
-        for stream in streams:
-            params |= stream.objective.init_params()
+        for index, stream in enumerate(streams):
+            params |= stream.objective.init_params(jax.random.fold_in(rng, index))
         return params
 
     @functools.cached_property
@@ -221,7 +224,7 @@ class Run:
             streams.open(stream.name, stream.dataset)
         step_fn = self._compiled_step(phase)
         batches = self._next_batches(phase, streams)
-        window = MetricWindow(self.schedule.log_period)
+        window = MetricWindow(self.schedule.log_period, cost=self._step_cost(phase, batches))
         for step in range(start + 1, end + 1):
             state, metrics = step_fn(state, batches)
             finished = window.add(step, metrics)
@@ -252,6 +255,17 @@ class Run:
         )
         return self.partitioner.partition(
             step_fn, (self._state_axes, None), (self._state_axes, None), donate_argnums=0
+        )
+
+    def _step_cost(self, phase: Phase, batches: Mapping[str, Batch]) -> StepCost | None:
+        """Returns what a step costs; None where parameters are frozen: objectives count all."""
+        if any(factor is None for _, factor in self.parameter_rules):
+            return None
+        return step_cost(
+            phase.streams,
+            batches,
+            devices=list(self.partitioner.mesh.devices.flat),
+            peak_flops_per_device=self.peak_flops_per_device,
         )
 
     def _next_batches(self, phase: Phase, streams: BatchStreams) -> Mapping[str, Batch]:
@@ -311,7 +325,7 @@ class Run:
             metrics = step_fn(state, self.partitioner.put_batch(batch))
             total = metrics if not total else sum_metrics(total, metrics)
         iterator.close()
-        return {name: float(mean.compute()) for name, mean in total.items()}
+        return means(total)
 
     @functools.cached_property
     def _eval_steps(self) -> Mapping[str, Callable[[TrainState, Batch], Metrics]]:

@@ -42,6 +42,7 @@ WIDE = T5Config(
     dropout_rate=0.0,
     scan_unroll=2,  # XLA counts the body of a loop once, however often it runs
 )
+LOSSES = ("contrastive", "matching", "text_to_code", "code_to_text")
 ROWS, INPUTS, TARGETS = 2, 64, 48
 
 
@@ -117,26 +118,50 @@ def test_decoder_agrees_with_xla():
 def test_stage_2_is_the_sum_of_its_passes():
     text, code, pairs = 6, 9, 4
 
-    def encode(length, projection=51):  # 3 x 17
-        return encoder_flops(HAND, rows=pairs, length=length) + pairs * 2 * projection
+    def encode(length):
+        return encoder_flops(HAND, rows=pairs, length=length)
 
     def decode(inputs, targets):
         return decoder_flops(HAND, rows=pairs, inputs=inputs, targets=targets)
 
-    match = 3 * decode(text, code).hidden + 3 * pairs * 2 * 6
+    project = 2 * pairs * 2 * 51  # text and code, 3 x 17
+    match = 3 * decode(text, code).hidden + 3 * pairs * 2 * 6  # 3 rows a pair, 3 x 2
     write = decode(text, code).total + decode(code, text).total
-    both = encode(text) + encode(code)
+    both = encode(text) + encode(code) + project
     assert _bimodal(pairs, text, code) == 3 * (both + match + write) + both
     without_momentum = _bimodal(pairs, text, code, momentum=False)
     assert without_momentum == 3 * (both + match + write)
     queued = _bimodal(pairs, text, code, encoded_negatives=True) - _bimodal(pairs, text, code)
-    assert queued == 3 * encoder_flops(HAND, rows=pairs, length=text)
-    contrastive = _bimodal(
-        pairs, text, code, matching=False, text_to_code=False, code_to_text=False
-    )
-    assert contrastive == 4 * both
-    writing = _bimodal(pairs, text, code, contrastive=False, matching=False, code_to_text=False)
-    assert writing == 3 * (encode(text, projection=0) + decode(text, code).total)
+    assert queued == 3 * encode(text)
+
+
+@pytest.mark.parametrize(
+    "loss, trained_text, trained_code",
+    [
+        ("contrastive", True, True),
+        ("matching", True, False),
+        ("text_to_code", True, False),
+        ("code_to_text", False, True),
+    ],
+)
+def test_each_loss_of_stage_2_alone_trains_what_it_reads(loss, trained_text, trained_code):
+    text, code, pairs = 6, 9, 4
+    losses = {name: name == loss for name in LOSSES}
+    encoders = (1 + 2 * trained_text) * encoder_flops(HAND, rows=pairs, length=text)
+    encoders += (1 + 2 * trained_code) * encoder_flops(HAND, rows=pairs, length=code)
+    project = (3 if loss == "contrastive" else 1) * 2 * pairs * 2 * 51
+
+    def decode(inputs, targets, rows=pairs):
+        return decoder_flops(HAND, rows=rows, inputs=inputs, targets=targets)
+
+    decoder = {
+        "contrastive": 0,
+        "matching": decode(text, code, rows=3 * pairs).hidden + 3 * pairs * 2 * 6,
+        "text_to_code": decode(text, code).total,
+        "code_to_text": decode(code, text).total,
+    }[loss]
+    got = _bimodal(pairs, text, code, momentum=False, **losses)
+    assert got == encoders + project + 3 * decoder
 
 
 def _bimodal(pairs, text, code, **passes):

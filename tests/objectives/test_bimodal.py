@@ -9,6 +9,7 @@ import pytest
 from flax import linen as nn
 
 from codet5p_jax.models.codet5p import CodeT5p
+from codet5p_jax.models.flops import bimodal_training_flops
 from codet5p_jax.objectives.bimodal import BimodalObjective
 
 TEXT, CODE, ROWS = 6, 9, 4
@@ -21,7 +22,7 @@ def objective(tiny_model):
 
 @pytest.fixture(scope="module")
 def params(objective, tiny_params):
-    return {**tiny_params, **objective.init_params()}
+    return {**tiny_params, **objective.init_params(jax.random.key(0))}
 
 
 def _sequence(numbers, length):
@@ -212,3 +213,18 @@ def test_a_length_that_differs_from_the_stream_is_refused(objective, params, rng
     wrong = dataclasses.replace(objective, code_length=12)
     with pytest.raises(ValueError, match=r"code_length is 12, but the stream's code_tokens have 9"):
         _loss(wrong, params, _batch(), rng)
+
+
+def test_flops_are_those_of_the_passes_that_are_made(objective):
+    shapes = {
+        name: (ROWS, length) for name, length in (("text_tokens", TEXT), ("code_tokens", CODE))
+    }
+    sizes = {"pairs": ROWS, "text_length": TEXT, "code_length": CODE}
+    config = objective.model.config
+    assert objective.flops(shapes) == bimodal_training_flops(config, **sizes)
+    less = dataclasses.replace(
+        objective, momentum=0.0, code_to_text_weight=0.0, negatives_from_queue=True
+    )
+    assert less.flops(shapes) == bimodal_training_flops(
+        config, **sizes, momentum=False, code_to_text=False, encoded_negatives=True
+    )

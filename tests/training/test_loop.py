@@ -297,3 +297,26 @@ def test_eight_devices_train_to_the_losses_of_one(tiny_model, tmp_path, whole):
         for name in a:
             if name.endswith("loss"):
                 np.testing.assert_allclose(b[name], a[name], rtol=1e-5, err_msg=name)
+
+
+def test_metrics_tell_padding_and_what_the_model_computed(tiny_model, whole):
+    lines = [line for line in _metrics(whole) if line["split"] == "train"]
+    denoising, pairs = _streams(tiny_model)
+    shapes = {k: v.shape for k, v in _seq2seq_batch(np.random.default_rng(0)).items()}
+    flops = denoising.objective.flops(shapes)
+    assert lines[0]["denoising/padding_share"] == 0.0
+    rates = [line["timing/model_flops_per_second"] for line in lines]
+    assert rates[0] / lines[0]["timing/steps_per_second"] == pytest.approx(flops)
+    shapes = {k: v.shape for k, v in _pair_batch(np.random.default_rng(0)).items()}
+    flops += pairs.objective.flops(shapes)
+    assert rates[1] / lines[1]["timing/steps_per_second"] == pytest.approx(flops)
+    assert "timing/mfu" not in lines[0]  # no one knows a CPU's peak
+
+
+def test_mfu_is_measured_against_the_peak_that_is_given(tiny_model, tmp_path):
+    run = _run(tiny_model, tmp_path, peak_flops_per_device=5e9)
+    batches = {"denoising": _seq2seq_batch(np.random.default_rng(0))}
+    cost = run._step_cost(run.curriculum.phases[0], batches)
+    assert cost.peak_flops_per_second == 5e9
+    frozen = dataclasses.replace(run, parameter_rules=[("encoder/.*", None), (".*", 1.0)])
+    assert frozen._step_cost(run.curriculum.phases[0], batches) is None  # not counted apart
