@@ -32,6 +32,8 @@ from codet5p_jax.evaluation.run_files import (
 LEARNING_RATE = "learning_rate"
 TOKENS = "timing/tokens_per_second"
 STEPS = "timing/steps_per_second"
+MFU = "timing/mfu"
+TITLES = {MFU: "Model FLOPs utilisation", "timing/model_flops_per_second": "Model FLOPs per second"}
 
 
 def write_report(
@@ -127,11 +129,14 @@ def _curves(run: RunFiles, number: int) -> Markup:
     rates = [
         _chart(run, LEARNING_RATE, title="Learning rate", y_label="learning rate", from_zero=True),
         _throughput(run),
+        *_utilisation(run),
     ]
     further = [
-        _chart(run, name, title=_words(name), y_label=name.rpartition("/")[2].replace("_", " "))
+        _chart(
+            run, name, title=_metric_title(name), y_label=name.rpartition("/")[2].replace("_", " ")
+        )
         for name in metric_names(run)
-        if name not in {*names, LEARNING_RATE, TOKENS, STEPS}
+        if name not in {*names, LEARNING_RATE, TOKENS, STEPS, MFU}
     ]
     return tag(
         "section",
@@ -162,6 +167,17 @@ def _throughput(run: RunFiles) -> Markup:
     counted = any(series(run, TOKENS, split="train")[1])
     name, label = (TOKENS, "tokens per second") if counted else (STEPS, "steps per second")
     return _chart(run, name, title="Throughput", y_label=label, from_zero=True)
+
+
+def _utilisation(run: RunFiles) -> list[Markup]:
+    """MFU, of a run on devices whose peak is known."""
+    if MFU not in metric_names(run):
+        return []
+    return [_chart(run, MFU, title=TITLES[MFU], y_label="share of the peak", from_zero=True)]
+
+
+def _metric_title(name: str) -> str:
+    return TITLES.get(name) or _words(name.replace("/", ": "))
 
 
 def _loss_title(name: str, names: Sequence[str]) -> str:

@@ -221,6 +221,18 @@ def test_a_run_that_counted_no_tokens_shows_steps_per_second(tmp_path):
     assert "steps per second" in text and "tokens per second" not in text
 
 
+def test_utilisation_stands_beside_throughput_and_padding_among_further_metrics(tmp_path):
+    line = {"step": 5, "timing/mfu": 0.4, "pairs/padding_share": 0.25}
+    text = _Page(report_page(_run(tmp_path / "run", lines=[line]))).text
+    shown = ("Throughput", "Model FLOPs utilisation", "Further metrics", "Pairs: padding share")
+    positions = [text.index(title) for title in shown]
+    assert positions == sorted(positions)
+
+
+def test_a_run_on_devices_of_unknown_peak_shows_no_utilisation(tmp_path):
+    assert "utilisation" not in _Page(report_page(_run(tmp_path / "run"))).text
+
+
 @pytest.mark.parametrize(
     "damage", [{"retrieval": [{"mrr": {}}]}, {"losses": 7}, {"samples": ["x"]}]
 )
