@@ -57,6 +57,8 @@ def train(
     peak_flops_per_device: float | None = None,
     cache_dir: str | None = None,
     language_temperature: float | None = None,
+    objective_rates: Mapping[str, float] | None = None,
+    mask_whole_words: bool = True,
     recipe: str | None = None,
     initial_checkpoint_path: str | None = None,
     seed: int = 0,
@@ -79,6 +81,9 @@ def train(
         cache_dir: Folder written by `codet5p cache`; None tokenises while training.
         language_temperature: Languages are drawn in proportion to size ** (1 / temperature);
             None means CodeT5's, 1 / 0.7.
+        objective_rates: Examples of each objective in the mixture `unimodal`, in proportion; None
+            means those of the paper's batches.
+        mask_whole_words: Whether span denoising masks runs of words, or of tokens.
         recipe: What the run is called in its metadata and in the model card of its export.
         initial_checkpoint_path: MODEL_DIR whose newest parameters a new run starts from.
         seed: Root of the run's randomness.
@@ -91,7 +96,14 @@ def train(
     temperature = tasks.SAMPLING_TEMPERATURE
     if language_temperature is not None:
         temperature = language_temperature
-    tasks.register(corpus_dir, tokenizer_dir, cache_dir=cache_dir, temperature=temperature)
+    tasks.register(
+        corpus_dir,
+        tokenizer_dir,
+        cache_dir=cache_dir,
+        temperature=temperature,
+        objective_rates=objective_rates or tasks.OBJECTIVE_RATES,
+        mask_whole_words=mask_whole_words,
+    )
     tokenizer = CodeTokenizer.from_directory(tokenizer_dir)
     model = _shared_config(curriculum, tokenizer).to_dict()
     identity = {
@@ -104,10 +116,8 @@ def train(
         "model": model,
         "tokenizer": {"path": os.path.abspath(tokenizer_dir), "fingerprint": tokenizer.fingerprint},
         "corpus": {"path": os.path.abspath(corpus_dir), "fingerprint": identity["corpus"]},
-        "task_feature_lengths": {
-            name: dict(stream.dataset.task_feature_lengths)
-            for name, stream in curriculum.streams.items()
-        },
+        "task_feature_lengths": _recorded_lengths(curriculum),
+        "mask_whole_words": mask_whole_words,
         "mesh": dict(partitioner.mesh.shape),
         "versions": {name: metadata.version(name) for name in VERSIONED},
         "git_revision": _git_revision(),
@@ -137,6 +147,17 @@ def _open_batches(dataset: Any, *, partitioner: Partitioner) -> Any:
 
     layout = partitioner.get_data_layout(dataset.batch_size)
     return batches(dataset, shard_index=layout.shard_id, num_hosts=layout.num_shards)
+
+
+def _recorded_lengths(curriculum: Curriculum) -> dict[str, dict[str, int]]:
+    """Returns the lengths of an example by stream; those of packed tasks by their objective."""
+    lengths: dict[str, dict[str, int]] = {}
+    for name, stream in curriculum.streams.items():
+        lengths[name] = dict(stream.dataset.task_feature_lengths)
+    for stream in curriculum.streams.values():
+        for task, example in (stream.dataset.example_lengths or {}).items():
+            lengths[task.removeprefix("unimodal_")] = dict(example)
+    return lengths
 
 
 def _check_steps(curriculum: Curriculum, train_steps: int) -> None:
