@@ -21,6 +21,7 @@ from codet5p_jax.training.identity import claim_model_dir
 from codet5p_jax.training.initialization import transfer_params
 from codet5p_jax.training.metric_window import MetricWindow, WindowMeans, means, sum_metrics
 from codet5p_jax.training.metric_writer import MetricWriter
+from codet5p_jax.training.optimizer import init_state
 from codet5p_jax.training.parameter_rules import (
     EVERY_PARAMETER,
     ParameterRules,
@@ -146,7 +147,7 @@ class Run:
         return TrainState(
             step=jnp.int32(0),
             params=params,
-            opt_state=self._optimizer.init(factors.split(params)[0]),
+            opt_state=init_state(self._optimizer, factors.split(params)[0]),
             objective_state=objective_state,
             rng=rng,
         )

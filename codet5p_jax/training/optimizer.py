@@ -1,35 +1,14 @@
-"""AdamW as CodeT5+ uses it: warm-up, linear decay, clipping, decay of matrices only."""
+"""AdamW as CodeT5+ uses it, and Adafactor: clipping, decay of matrices only."""
+
+from typing import Any
 
 import jax
 import optax
+from flax import linen as nn
 
 from codet5p_jax.typing import PyTree
 
 NO_DECAY = ("norm", "bias", "temperature")  # parts of a parameter's path
-
-
-def linear_schedule(
-    *, peak_learning_rate: float, warmup_steps: int, total_steps: int
-) -> optax.Schedule:
-    """Returns step -> learning rate: linear from 0 to the peak, then linear to 0.
-
-    Source: paper section 4.2 (linear decay, peak 2e-4); its warm-up is not published.
-
-    Raises:
-        ValueError: When the warm-up is longer than the run.
-    """
-    if not 0 <= warmup_steps < total_steps:
-        raise ValueError(
-            f"linear_schedule.warmup_steps is {warmup_steps}, but the run has {total_steps} steps; "
-            "set it to less, for example a twentieth."
-        )
-    return optax.join_schedules(
-        [
-            optax.linear_schedule(0.0, peak_learning_rate, warmup_steps),
-            optax.linear_schedule(peak_learning_rate, 0.0, total_steps - warmup_steps),
-        ],
-        [warmup_steps],
-    )
 
 
 def decayed(params: PyTree) -> PyTree:
@@ -67,6 +46,79 @@ def adamw(
     adam = optax.adamw(
         learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=decayed
     )
+    return _clipped(max_gradient_norm, adam)
+
+
+def adafactor(
+    learning_rate: optax.Schedule,
+    *,
+    decay_exponent: float = 0.8,
+    min_dim_size_to_factor: int = 128,
+    clipping_threshold: float | None = 1.0,
+    multiply_by_parameter_scale: bool = True,
+    weight_decay: float = 0.0,
+    max_gradient_norm: float | None = None,
+) -> optax.GradientTransformation:
+    """Returns Adafactor, whose second moment of a matrix is one row and one column, as T5's.
+
+    Source: arXiv:1804.04235, algorithm 4, without a first moment; T5 pretrained with it.
+    Scanned layers are one stacked parameter: each layer keeps a row and a column of its own, but
+    `clipping_threshold` and `multiply_by_parameter_scale` read the root mean square of the stack.
+
+    Args:
+        learning_rate: Step -> learning rate; with `multiply_by_parameter_scale` relative to the
+            size of each parameter, so that 0.01 is usual.
+        decay_exponent: The second moment decays by 1 - step ** -decay_exponent.
+        min_dim_size_to_factor: A parameter whose two longest axes are both this long is factored.
+        clipping_threshold: Greatest root mean square of a parameter's update before the learning
+            rate; None leaves it alone.
+        multiply_by_parameter_scale: Whether an update is multiplied by its parameter's root mean
+            square.
+        weight_decay: Share of a matrix subtracted per unit of learning rate, as in `adamw`.
+        max_gradient_norm: Clip of the global norm; None leaves gradients alone.
+    """
+    parts = [
+        optax.scale_by_factored_rms(
+            decay_rate=decay_exponent, min_dim_size_to_factor=min_dim_size_to_factor
+        )
+    ]
+    if clipping_threshold is not None:
+        parts.append(optax.clip_by_block_rms(clipping_threshold))
+    if multiply_by_parameter_scale:
+        parts.append(optax.scale_by_param_block_rms())
+    if weight_decay:
+        parts.append(optax.add_decayed_weights(weight_decay, mask=decayed))
+    parts.append(optax.scale_by_learning_rate(learning_rate))
+    return _clipped(max_gradient_norm, optax.chain(*parts))
+
+
+def init_state(optimizer: optax.GradientTransformation, params: PyTree) -> optax.OptState:
+    """Returns the optimizer's first state, laid out as its parameters.
+
+    An array of a parameter's shape, such as a moment, gets the parameter's logical axes. Another,
+    such as a row of Adafactor's, is small and gets none: every device holds it.
+
+    Args:
+        optimizer: Any optax transformation.
+        params: Trainable parameters, plain or in boxes that hold their logical axes.
+    """
+
+    def laid_out(leaf: jax.Array | optax.MaskedNode, param: jax.Array | nn.meta.AxisMetadata):
+        if _is_masked(leaf) or not isinstance(param, nn.meta.AxisMetadata):
+            return leaf
+        return param.replace_boxed(leaf) if leaf.shape == nn.unbox(param).shape else leaf
+
+    state = optimizer.init(nn.unbox(params))
+    return optax.tree.map_params(optimizer, laid_out, state, params, is_leaf=_is_masked)
+
+
+def _is_masked(leaf: Any) -> bool:
+    return isinstance(leaf, optax.MaskedNode)
+
+
+def _clipped(
+    max_gradient_norm: float | None, optimizer: optax.GradientTransformation
+) -> optax.GradientTransformation:
     if max_gradient_norm is None:
-        return adam
-    return optax.chain(optax.clip_by_global_norm(max_gradient_norm), adam)
+        return optimizer
+    return optax.chain(optax.clip_by_global_norm(max_gradient_norm), optimizer)

@@ -24,6 +24,13 @@ def test_a_recipe_binds_and_a_binding_wins_over_it():
     assert "MODEL_DIR = 'runs/my run'" in text
 
 
+def test_a_schedule_and_an_optimizer_are_chosen_by_a_binding_and_a_file():
+    _bind("SCHEDULE=@schedules.cosine()", files=(RECIPE, "optimizers/adafactor.gin"))
+    text = gin_config.config_text()
+    assert "SCHEDULE = @schedules.cosine()" in text
+    assert "OPTIMIZER = @optimizer.adafactor" in text
+
+
 @pytest.mark.parametrize(
     "bindings, files, message",
     [

@@ -25,8 +25,9 @@ from codet5p_jax.training.checkpoints import (
 from codet5p_jax.training.curriculum import Curriculum, Phase, Stream
 from codet5p_jax.training.identity import IdentityError
 from codet5p_jax.training.loop import NonFiniteLossError, Run, Schedule
-from codet5p_jax.training.optimizer import adamw, linear_schedule
-from codet5p_jax.training.partitioning import Partitioner
+from codet5p_jax.training.optimizer import adafactor, adamw
+from codet5p_jax.training.partitioning import Partitioner, standard_logical_axis_rules
+from codet5p_jax.training.schedules import linear
 
 STEPS = 6
 
@@ -90,7 +91,7 @@ def _run(model, model_dir, **changes):
     run = Run(
         model_dir=str(model_dir),
         curriculum=Curriculum(phases=[first, second]),
-        learning_rate=linear_schedule(peak_learning_rate=1e-2, warmup_steps=1, total_steps=STEPS),
+        learning_rate=linear(peak_learning_rate=1e-2, warmup_steps=1, total_steps=STEPS),
         optimizer=adamw,
         open_batches=RandomBatches,
         identity={"tokenizer": "abc"},
@@ -297,6 +298,19 @@ def test_eight_devices_train_to_the_losses_of_one(tiny_model, tmp_path, whole):
         for name in a:
             if name.endswith("loss"):
                 np.testing.assert_allclose(b[name], a[name], rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("fsdp", [1, 2], ids=["data x model", "parameters over data too"])
+def test_adafactor_on_eight_devices_trains_to_the_losses_of_one(tiny_model, tmp_path, fsdp):
+    rules = standard_logical_axis_rules(parameter_partitioning_dims=fsdp)
+    eight = Partitioner(num_partitions=2, devices=jax.devices()[:8], logical_axis_rules=rules)
+    model = CodeT5p(dataclasses.replace(tiny_model.config, num_heads=4))
+    optimizer = functools.partial(adafactor, min_dim_size_to_factor=16)
+    alone = _short_run(model, tmp_path / "one", steps=2, optimizer=optimizer)
+    shared = _short_run(model, tmp_path / "eight", steps=2, optimizer=optimizer, partitioner=eight)
+    assert alone.train() == 0 and shared.train() == 0
+    for one, other in zip(_metrics(tmp_path / "one"), _metrics(tmp_path / "eight"), strict=True):
+        np.testing.assert_allclose(other["denoising/loss"], one["denoising/loss"], rtol=1e-5)
 
 
 def test_metrics_tell_padding_and_what_the_model_computed(tiny_model, whole):
