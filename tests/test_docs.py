@@ -8,6 +8,7 @@ import re
 import pytest
 
 from codet5p_jax.cli.main import COMMANDS
+from tests.tiny_checkpoint import model_dir  # noqa: F401
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -39,6 +40,19 @@ def test_commands_and_their_flags_exist(page):
 def test_gin_files_exist(page):
     for path in re.findall(r"--gin_file=([\w/]+\.gin)", page.read_text(encoding="utf-8")):
         assert (ROOT / "gin" / path).exists(), path
+
+
+@pytest.mark.parametrize(
+    "page", ["docs/metrics.md", pytest.param("docs/modes.md", marks=pytest.mark.slow)]
+)
+def test_python_blocks_run_one_after_the_other(page, model_dir, tmp_path, monkeypatch):  # noqa: F811
+    (tmp_path / "runs" / "quickstart").mkdir(parents=True)
+    (tmp_path / "runs" / "quickstart" / "stage2").symlink_to(model_dir)
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    assert blocks
+    exec(compile("\n".join(blocks), page, "exec"), {})
 
 
 def _flags(command):
