@@ -1,5 +1,8 @@
 """Where a run's parameters come from: scratch, or another model's checkpoint made to fit."""
 
+import json
+import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +13,7 @@ from flax import struct, traverse_util
 from codet5p_jax.typing import PyTree
 
 Path = tuple[str, ...]
+ORIGIN_FILE = "initial_checkpoint.json"
 VOCABULARY = {("token_embedder", "embedding"): 0, ("lm_head", "kernel"): 1}  # path -> vocab axis
 
 
@@ -31,6 +35,21 @@ class Transfer(struct.PyTreeNode):
     def summary(self) -> dict[str, Any]:
         """Returns what to tell the user: what is new, what found no place, what was added."""
         return {"fresh": self.fresh, "unused": self.unused, "extended_rows": self.extended_rows}
+
+
+def write_origin(model_dir: str | pathlib.Path, source: str, transfer: Transfer) -> None:
+    """Writes down in MODEL_DIR where its parameters come from, for the metadata of checkpoints."""
+    path = pathlib.Path(model_dir) / ORIGIN_FILE
+    new = path.with_suffix(".json.new")
+    origin = {"path": os.path.abspath(source), **transfer.summary()}
+    new.write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
+    os.replace(new, path)
+
+
+def read_origin(model_dir: str | pathlib.Path) -> dict[str, Any] | None:
+    """Returns what `write_origin` wrote, or None for a run from scratch."""
+    path = pathlib.Path(model_dir) / ORIGIN_FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def transfer_params(

@@ -18,7 +18,7 @@ from codet5p_jax.training.checkpoints import Checkpoints, load_metadata, load_pa
 from codet5p_jax.training.curriculum import Curriculum, Phase, Stream
 from codet5p_jax.training.flops import StepCost, step_cost
 from codet5p_jax.training.identity import claim_model_dir
-from codet5p_jax.training.initialization import transfer_params
+from codet5p_jax.training.initialization import read_origin, transfer_params, write_origin
 from codet5p_jax.training.metric_window import MetricWindow, WindowMeans, means, sum_metrics
 from codet5p_jax.training.metric_writer import MetricWriter
 from codet5p_jax.training.optimizer import init_state
@@ -29,7 +29,7 @@ from codet5p_jax.training.parameter_rules import (
 )
 from codet5p_jax.training.partitioning import Partitioner
 from codet5p_jax.training.preemption import StopRequest, stop_on_signals
-from codet5p_jax.training.state import TrainState
+from codet5p_jax.training.state import Purpose, TrainState, branch
 from codet5p_jax.training.step import eval_step, train_step
 from codet5p_jax.typing import Batch, Metrics, PyTree
 
@@ -134,8 +134,8 @@ class Run:
     def _create(self, key_data: jax.Array, taken: PyTree | None = None) -> TrainState:
         """Returns the state at step 0, its parameters still with their logical axis names."""
         rng = jax.random.wrap_key_data(key_data)
-        init_rng, objective_rng = jax.random.split(jax.random.fold_in(rng, 0))
-        params = self._fresh_params(init_rng)
+        params_rng, objective_rng = _initialization_rngs(rng)
+        params = self._fresh_params(params_rng)
         if taken is not None:
             params = jax.tree.map(_with_value, params, taken, is_leaf=_is_boxed)
         factors = parameter_factors(self.parameter_rules, params)
@@ -156,9 +156,10 @@ class Run:
         """Initialises the model (that of the first stream: all share it) and the objectives."""
         streams = list(self.curriculum.streams.values())
         tokens = jnp.ones((1, 2), jnp.int32)
-        params = dict(streams[0].objective.model.init(rng, tokens, tokens)["params"])
+        model_rng, objective_rng = jax.random.split(rng)
+        params = dict(streams[0].objective.model.init(model_rng, tokens, tokens)["params"])
         for index, stream in enumerate(streams):
-            params |= stream.objective.init_params(jax.random.fold_in(rng, index))
+            params |= stream.objective.init_params(jax.random.fold_in(objective_rng, index))
         return params
 
     @functools.cached_property
@@ -190,8 +191,8 @@ class Run:
             return None
         source = load_params(self.initial_checkpoint_path)
         metadata = load_metadata(self.initial_checkpoint_path)
-        fresh_rng = jax.random.split(jax.random.fold_in(jax.random.key(self.seed), 0))[0]
-        fresh = nn.unbox(jax.jit(self._fresh_params)(fresh_rng))
+        params_rng, _ = _initialization_rngs(jax.random.key(self.seed))
+        fresh = nn.unbox(jax.jit(self._fresh_params)(params_rng))
         model = next(iter(self.curriculum.streams.values())).objective.model
         transfer = transfer_params(
             fresh,
@@ -200,6 +201,7 @@ class Run:
             source_vocab_size=metadata["model"]["vocab_size"],
         )
         print(f"Parameters from {self.initial_checkpoint_path}: {_sentence(transfer.summary())}")
+        write_origin(self.model_dir, self.initial_checkpoint_path, transfer)
         return transfer.params
 
     def _initial_state(self, taken: PyTree | None) -> TrainState:
@@ -278,7 +280,12 @@ class Run:
     def _save(
         self, checkpoints: Checkpoints, state: TrainState, streams: BatchStreams, step: int
     ) -> None:
-        checkpoints.save(state, streams.positions(), {**self.metadata, "step": step}, step=step)
+        metadata = {
+            **self.metadata,
+            "initial_checkpoint": read_origin(self.model_dir),
+            "step": step,
+        }
+        checkpoints.save(state, streams.positions(), metadata, step=step)
 
     def _log(
         self, values: WindowMeans | None, phase: Phase, writer: MetricWriter, bar: Progress
@@ -335,6 +342,12 @@ class Run:
             return self.partitioner.partition(step_fn, (self._state_axes, None), None)
 
         return {name: partition(stream) for name, stream in self.curriculum.streams.items()}
+
+
+def _initialization_rngs(root: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the keys that parameters and the objectives' states begin with."""
+    params_rng, objective_rng = jax.random.split(branch(root, Purpose.INITIALIZATION))
+    return params_rng, objective_rng
 
 
 def _first(iterator: Any, count: int) -> Iterator[Mapping[str, Any]]:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from codet5p_jax.models.codet5p import CodeT5p
 from codet5p_jax.objectives.bimodal import BimodalObjective
@@ -28,6 +29,7 @@ from codet5p_jax.training.loop import NonFiniteLossError, Run, Schedule
 from codet5p_jax.training.optimizer import adafactor, adamw
 from codet5p_jax.training.partitioning import Partitioner, standard_logical_axis_rules
 from codet5p_jax.training.schedules import linear
+from codet5p_jax.training.state import Purpose, branch
 
 STEPS = 6
 
@@ -250,7 +252,14 @@ def test_a_run_starts_from_another_runs_parameters_with_a_longer_vocabulary(
         atol=1e-6,
     )
     assert run.train() == 0
-    assert load_metadata(tmp_path)["model"]["vocab_size"] == 506
+    metadata = load_metadata(tmp_path)
+    assert metadata["model"]["vocab_size"] == 506
+    assert metadata["initial_checkpoint"] == {
+        "path": str(whole),
+        "fresh": [],
+        "unused": [],
+        "extended_rows": [503, 506],
+    }
 
 
 def test_frozen_parameters_stay_as_they_were_taken_through_a_restart(tiny_model, tmp_path, whole):
@@ -270,6 +279,17 @@ def test_frozen_parameters_stay_as_they_were_taken_through_a_restart(tiny_model,
     assert {
         leaf.dtype for leaf in jax.tree.leaves(full._initial_state(full._initial_params()).params)
     } == {jnp.dtype("float32")}
+
+
+def test_parameters_begin_with_keys_that_no_step_uses(tiny_model, tmp_path):
+    state = _short_run(tiny_model, tmp_path, seed=5)._initial_state(None)
+    params_rng, _ = jax.random.split(branch(jax.random.key(5), Purpose.INITIALIZATION))
+    model_rng, _ = jax.random.split(params_rng)
+    tokens = jnp.ones((1, 2), jnp.int32)
+    expected = nn.unbox(tiny_model.init(model_rng, tokens, tokens))["params"]
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), state.params, expected
+    )
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tiny_model, tmp_path):
