@@ -1,5 +1,7 @@
 """Everything that a training run must not lose: one pytree, saved and restored whole."""
 
+import enum
+
 import jax
 import optax
 from flax import linen as nn
@@ -8,15 +10,28 @@ from flax import struct
 from codet5p_jax.typing import Leaf, PyTree
 
 
+class Purpose(enum.IntEnum):
+    """What randomness is for: each purpose has a branch of the run's root key to itself."""
+
+    INITIALIZATION = 0
+    STEP = 1
+    EVALUATION = 2
+
+
+def branch(root: jax.Array, purpose: Purpose) -> jax.Array:
+    """Returns the key of `purpose`, a branch of the root key."""
+    return jax.random.fold_in(root, int(purpose))
+
+
 class TrainState(struct.PyTreeNode):
     """State of a training run.
 
     Attributes:
         step: Number of updates already applied, int32 [].
-        params: Parameters of the model and of the objectives; all are trained.
-        opt_state: State of the optax transformation.
+        params: Parameters of the model and of the objectives, frozen ones too.
+        opt_state: State of the optax transformation, for trainable parameters.
         objective_state: What the objectives carry between steps, by stream name.
-        rng: Root key of the run; each step folds in `step`, so resuming changes nothing.
+        rng: Root key of the run; never used but through its branches.
     """
 
     step: Leaf
@@ -27,7 +42,11 @@ class TrainState(struct.PyTreeNode):
 
     def step_rng(self) -> jax.Array:
         """Returns the key of the current step; the same after a restart."""
-        return jax.random.fold_in(self.rng, self.step)
+        return jax.random.fold_in(branch(self.rng, Purpose.STEP), self.step)
+
+    def evaluation_rng(self) -> jax.Array:
+        """Returns the key of every evaluation: all draw alike, so that they can be compared."""
+        return branch(self.rng, Purpose.EVALUATION)
 
     def as_logical_axes(self) -> "TrainState":
         """Returns the same structure with a PartitionSpec of logical axis names at each leaf.

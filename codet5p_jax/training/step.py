@@ -76,8 +76,9 @@ def train_step(
 
 def eval_step(state: TrainState, batch: Batch, *, stream: Stream) -> Metrics:
     """Returns the metrics of one held-out batch of `stream`; nothing in the state moves."""
+    rng = state.evaluation_rng()
     loss, metrics, _ = stream.objective.loss(
-        state.params, state.objective_state[stream.name], batch, state.rng, train=False
+        state.params, state.objective_state[stream.name], batch, rng, train=False
     )
     return _named(stream.name, {"loss": loss, **metrics})
 
