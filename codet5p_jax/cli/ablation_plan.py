@@ -20,6 +20,7 @@ BASE = "base"
 STAGES = ("stage1", "stage2")
 TRAINED = "config.gin"  # in a MODEL_DIR: the configuration in force
 FOLDERS = ("model_dir", "corpus_dir", "tokenizer_dir", "initial_checkpoint_path")
+ANY_FOLDERS = tuple(f"{name.upper()}=any" for name in FOLDERS)  # of recipes that are only compared
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -146,10 +147,9 @@ def time_left(planned: Sequence[Station], done: Mapping[str, Any]) -> str:
     return f" ({'about' if len(known) == len(left) else 'at least'} {minutes:.0f} min left)"
 
 
-def resolved(gin_files: Sequence[str], bindings: Sequence[str] | None = None) -> dict[str, str]:
-    """Returns the bindings of a configuration, macros replaced; folders are named by default."""
-    folders = ["MODEL_DIR=model", "CORPUS_DIR=corpus", "TOKENIZER_DIR=tokenizer"]
-    gin_config.parse(gin_files=gin_files, bindings=folders if bindings is None else bindings)
+def resolved(gin_files: Sequence[str], bindings: Sequence[str] = ANY_FOLDERS) -> dict[str, str]:
+    """Returns the bindings of a configuration, macros replaced by what they stand for."""
+    gin_config.parse(gin_files=gin_files, bindings=bindings)
     return gin_config.resolved_bindings()
 
 

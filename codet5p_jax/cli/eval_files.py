@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from codet5p_jax.cli.eval import load_trained, read_streams, write_json
+from codet5p_jax.cli.eval import LOG_WIDTH, load_trained, read_streams, write_json
 from codet5p_jax.evaluation.completion import (
     CompletionSetting,
     completion_examples,
@@ -128,5 +128,8 @@ def _print(results: Mapping[str, Any], path: pathlib.Path) -> None:
     table.add_row(
         "line completion, loss", f"{completion['tokens']:,} tokens", f"{completion['loss']:.3f}", ""
     )
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=LOG_WIDTH)  # a log has no width of its own
+    console.print(table)
     print(f"Evaluation: {path} ({results['seconds']:.0f} s)")
