@@ -53,7 +53,8 @@ def train_step(
             )
             losses.append(stream.weight * loss.compute())
             metrics |= _named(stream.name, {"loss": loss, **stream_metrics})
-        return sum(losses, jnp.float32(0.0)), (metrics, objective_state)
+        total = sum(losses, jnp.float32(0.0))
+        return total, (metrics | {"loss": _scalar(total)}, objective_state)
 
     grads, (metrics, objective_state) = jax.grad(loss_fn, has_aux=True)(trainable)
     updates, opt_state = optimizer.update(grads, state.opt_state, trainable)
@@ -61,9 +62,9 @@ def train_step(
     trainable = optax.apply_updates(trainable, updates)
     metrics |= {
         "learning_rate": _scalar(learning_rate(state.step)),
-        "gradient_norm": _scalar(optax.tree.norm(grads)),
-        "update_norm": _scalar(optax.tree.norm(updates)),
-        "parameter_norm": _scalar(optax.tree.norm(trainable)),
+        **_norms("gradient_norm", grads),
+        **_norms("update_norm", updates),
+        **_norms("parameter_norm", trainable),
     }
     new_state = state.replace(
         step=state.step + 1,
@@ -85,6 +86,17 @@ def eval_step(state: TrainState, batch: Batch, *, stream: Stream) -> Metrics:
 
 def _named(stream: str, metrics: Metrics) -> Metrics:
     return {f"{stream}/{name}": value for name, value in metrics.items()}
+
+
+def _norms(name: str, tree: PyTree) -> Metrics:
+    """Returns the L2 norm of `tree` as `name`, and of each module as `name`/module.
+
+    A module is a top-level name of the parameters: encoder, decoder, token_embedder, ...
+    """
+    squares = {module: optax.tree.norm(part, squared=True) for module, part in tree.items()}
+    norms = {f"{name}/{module}": jnp.sqrt(square) for module, square in squares.items()}
+    total = jnp.sqrt(sum(squares.values(), jnp.float32(0.0)))
+    return {key: _scalar(norm) for key, norm in {name: total, **norms}.items()}
 
 
 def _scalar(value: ArrayLike) -> WeightedMean:

@@ -115,3 +115,30 @@ def test_a_module_moves_at_its_own_learning_rate(tiny_model, tiny_params, whole)
         for name in path:
             kernel, one, other = kernel[name], one[name], other[name]
         np.testing.assert_allclose(other - kernel, factor * (one - kernel), atol=1e-6)
+
+
+def _norm(tree):
+    return np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(tree)))
+
+
+def test_norms_are_of_all_that_is_trained_and_of_each_module(tiny_params, frozen):
+    start = _state(tiny_params, FROZEN_DECODER)
+    before = jax.tree.map(np.asarray, start.params)
+    state, metrics = frozen(start, _batches())
+    values = {name: float(mean.compute()) for name, mean in metrics.items()}
+    modules = sorted(set(tiny_params) - {"decoder"})
+    for quantity in ("gradient_norm", "update_norm", "parameter_norm"):
+        named = {name for name in values if name.startswith(f"{quantity}/")}
+        assert named == {f"{quantity}/{module}" for module in modules}
+        squares = [values[f"{quantity}/{module}"] ** 2 for module in modules]
+        np.testing.assert_allclose(values[quantity], np.sqrt(sum(squares)), rtol=1e-5)
+    moved = jax.tree.map(lambda a, b: np.asarray(a) - b, state.params["encoder"], before["encoder"])
+    np.testing.assert_allclose(values["update_norm/encoder"], _norm(moved), rtol=1e-4)
+    np.testing.assert_allclose(
+        values["parameter_norm/encoder"], _norm(state.params["encoder"]), rtol=1e-5
+    )
+
+
+def test_the_loss_of_a_step_is_the_weighted_sum_of_its_streams(tiny_params, whole):
+    _, metrics = whole(_state(tiny_params), _batches())
+    assert float(metrics["loss"].compute()) == float(metrics["lm/loss"].compute())
