@@ -1,5 +1,7 @@
 """CodeT5+ (arXiv:2305.07922): one encoder-decoder, its modes as methods."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -295,17 +297,18 @@ def abstract_params(config: T5Config) -> PyTree:
     Leaves are `nn.LogicallyPartitioned` boxes of `jax.ShapeDtypeStruct`; `nn.unbox` takes the
     shapes, `nn.get_partition_spec` the axes.
     """
-    tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
-    model = CodeT5p(config)
-    if config.num_decoder_layers:
-        init = jax.eval_shape(model.init, jax.random.key(0), tokens, tokens)
-    else:
-        init = jax.eval_shape(
-            lambda rng, tokens: model.init(rng, tokens, method=_encoder_alone),
-            jax.random.key(0),
-            tokens,
-        )
-    return init["params"]
+    return jax.eval_shape(functools.partial(fresh_params, CodeT5p(config)), jax.random.key(0))
+
+
+def fresh_params(model: CodeT5p, rng: jax.Array) -> PyTree:
+    """Returns random parameters, an encoder alone included.
+
+    Leaves are `nn.LogicallyPartitioned` boxes, which hold the logical axes; see `nn.unbox`.
+    """
+    tokens = jnp.ones((1, 2), jnp.int32)
+    if model.config.num_decoder_layers:
+        return dict(model.init(rng, tokens, tokens)["params"])
+    return dict(model.init(rng, tokens, method=_encoder_alone)["params"])
 
 
 def _encoder_alone(model: CodeT5p, tokens: Inputs) -> jax.Array:

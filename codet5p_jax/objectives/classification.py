@@ -151,7 +151,7 @@ class ClassificationObjective:
         """Returns the encoder's hidden states at position 0, `<s>`."""
         rngs = {"dropout": jax.random.fold_in(rng, index)} if train and rng is not None else {}
         encoded: Any = self.model.apply(
-            {"params": {name: value for name, value in params.items() if name != NAME}},
+            {"params": params},
             tokens,
             train=train,
             rngs=rngs,

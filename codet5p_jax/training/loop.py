@@ -12,6 +12,7 @@ import optax
 from flax import linen as nn
 from jax.typing import DTypeLike
 
+from codet5p_jax.models.codet5p import fresh_params
 from codet5p_jax.progress import Progress, progress
 from codet5p_jax.training.batch_streams import BatchStreams, OpenBatches
 from codet5p_jax.training.checkpoints import Checkpoints, load_metadata, load_params
@@ -155,9 +156,8 @@ class Run:
     def _fresh_params(self, rng: jax.Array) -> PyTree:
         """Initialises the model (that of the first stream: all share it) and the objectives."""
         streams = list(self.curriculum.streams.values())
-        tokens = jnp.ones((1, 2), jnp.int32)
         model_rng, objective_rng = jax.random.split(rng)
-        params = dict(streams[0].objective.model.init(model_rng, tokens, tokens)["params"])
+        params = fresh_params(streams[0].objective.model, model_rng)
         for index, stream in enumerate(streams):
             params |= stream.objective.init_params(jax.random.fold_in(objective_rng, index))
         return params

@@ -1,12 +1,16 @@
 """Tests of codet5p_jax.objectives.classification."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 import torch
+from flax import linen as nn
 
+from codet5p_jax.models.codet5p import CodeT5p, fresh_params
 from codet5p_jax.models.flops import encoder_flops
 from codet5p_jax.objectives.classification import ClassificationObjective
 from codet5p_jax.training.curriculum import Stream
@@ -160,6 +164,18 @@ def test_flops_are_those_of_the_encoder_and_the_head(tiny_model):
     head = 2 * 4 * (32 * 16 + 16 * 3)
     shapes = {"first_tokens": (4, 9), "second_tokens": (4, 9), "labels": (4,)}
     assert two.flops(shapes) == 3 * (2 * encoder + head)
+
+
+def test_an_encoder_alone_will_do(tiny_model, rng):
+    model = CodeT5p(
+        dataclasses.replace(tiny_model.config, num_decoder_layers=0, matching_head=False)
+    )
+    objective = ClassificationObjective(model=model, num_classes=2)
+    params = {**nn.unbox(fresh_params(model, rng)), **objective.init_params(rng)}
+    batch = {"input_tokens": _tokens(0), "labels": jnp.asarray(LABELS % 2)}
+    loss = objective.loss(params, {}, batch, rng, train=False)[0]
+    assert float(loss.compute()) == pytest.approx(np.log(2), abs=0.1)  # it knows nothing yet
+    assert "decoder" not in params
 
 
 def test_one_class_is_an_error(tiny_model):
