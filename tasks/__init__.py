@@ -25,7 +25,7 @@ def register(
     languages: Sequence[str] = LANGUAGES,
     temperature: float = SAMPLING_TEMPERATURE,
     cache_dir: str | pathlib.Path | None = None,
-    objective_rates: Mapping[str, float] = OBJECTIVE_RATES,
+    objective_rates: Mapping[str, int | float] = OBJECTIVE_RATES,
     mask_whole_words: bool = True,
 ) -> None:
     """Registers all tasks and mixtures over a corpus. A second time, it only checks.

@@ -12,7 +12,7 @@ SAMPLING_TEMPERATURE = 1 / 0.7  # CodeT5's exponent (arXiv:2109.00859, section 3
 
 
 def add_mixture(
-    shares: Mapping[str, float], *, name: str, languages: Sequence[str], temperature: float
+    shares: Mapping[str, int | float], *, name: str, languages: Sequence[str], temperature: float
 ) -> None:
     """Registers the mixture `name` of the tasks <objective>_<language>.
 

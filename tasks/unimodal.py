@@ -25,7 +25,7 @@ OBJECTIVES = {
 MIXTURE_OF_ALL = "unimodal"
 MIXTURES = (*OBJECTIVES, MIXTURE_OF_ALL)
 # Examples of each objective in the mixture of all: the paper's batches of phase 2 (section 4.2).
-OBJECTIVE_RATES: Mapping[str, float] = MappingProxyType(
+OBJECTIVE_RATES: Mapping[str, int | float] = MappingProxyType(
     {"unimodal_span_denoising": 2048, "unimodal_seq2seq_clm": 512, "unimodal_decoder_clm": 512}
 )
 
@@ -36,7 +36,7 @@ def register(
     tokenizer: CodeTokenizer,
     languages: Sequence[str],
     temperature: float,
-    objective_rates: Mapping[str, float],
+    objective_rates: Mapping[str, int | float],
     mask_whole_words: bool,
 ) -> None:
     """Registers a task per objective and language, a mixture per objective, and one of all.
@@ -69,7 +69,7 @@ def register(
     add_mixture(objective_rates, name=MIXTURE_OF_ALL, languages=languages, temperature=temperature)
 
 
-def _check_rates(rates: Mapping[str, float]) -> None:
+def _check_rates(rates: Mapping[str, int | float]) -> None:
     valid = all(0 <= rate < math.inf for rate in rates.values()) and any(rates.values())
     if set(rates) != set(OBJECTIVES) or not valid:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,14 @@ class Stream:
     eval_dataset: Any = None
     weight: float = 1.0
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for a weight that would maximise a loss, or is no number."""
+        if not 0.0 <= self.weight < math.inf:
+            raise ValueError(
+                f"Stream {self.name!r} has the weight {self.weight}; it must be a number of 0 or "
+                "more. Set Stream.weight."
+            )
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Phase:
@@ -47,6 +56,11 @@ class Phase:
             raise ValueError(
                 f"Phase {self.name!r} has {self.steps} steps and {len(self.streams)} streams; it "
                 "needs at least one of each. Set Phase.steps and Phase.streams."
+            )
+        if not any(stream.weight for stream in self.streams):
+            raise ValueError(
+                f"Phase {self.name!r} trains nothing: all its streams weigh 0. Set one "
+                "Stream.weight to 1."
             )
         names = [stream.name for stream in self.streams]
         if len(set(names)) != len(names):

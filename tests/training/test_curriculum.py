@@ -58,3 +58,15 @@ def test_a_phase_that_names_a_stream_twice_is_refused():
 def test_an_empty_curriculum_is_refused():
     with pytest.raises(ValueError, match=r"set Curriculum\.phases"):
         Curriculum(phases=[])
+
+
+@pytest.mark.parametrize("weight", [-0.5, float("nan"), float("inf")])
+def test_a_weight_that_is_no_weight_is_refused(weight):
+    with pytest.raises(ValueError, match=r"Stream 'a' has the weight .* Set Stream\.weight"):
+        _stream("a", weight=weight)
+
+
+def test_a_phase_of_weights_of_0_is_refused():
+    with pytest.raises(ValueError, match=r"Phase 'p' trains nothing.* Set one Stream\.weight to 1"):
+        Phase(name="p", steps=1, streams=[_stream("a", weight=0.0), _stream("b", weight=0.0)])
+    Phase(name="p", steps=1, streams=[_stream("a", weight=0.0), _stream("b")])
