@@ -22,6 +22,7 @@ from codet5p_jax.training.curriculum import Curriculum
 from codet5p_jax.training.loop import Run, Schedule
 from codet5p_jax.training.parameter_rules import EVERY_PARAMETER, ParameterRules
 from codet5p_jax.training.partitioning import Partitioner
+from codet5p_jax.training.stream_checks import Shapes, check_streams
 
 VERSIONED = ("codet5p_jax", "jax", "flax", "optax", "orbax-checkpoint", "seqio")
 
@@ -57,7 +58,7 @@ def train(
     peak_flops_per_device: float | None = None,
     cache_dir: str | None = None,
     language_temperature: float | None = None,
-    objective_rates: Mapping[str, float] | None = None,
+    objective_rates: Mapping[str, int | float] | None = None,
     mask_whole_words: bool = True,
     recipe: str | None = None,
     initial_checkpoint_path: str | None = None,
@@ -104,6 +105,7 @@ def train(
         objective_rates=objective_rates or tasks.OBJECTIVE_RATES,
         mask_whole_words=mask_whole_words,
     )
+    check_streams(curriculum, batch_shapes=_batch_shapes, partitioner=partitioner)
     tokenizer = CodeTokenizer.from_directory(tokenizer_dir)
     model = _shared_config(curriculum, tokenizer).to_dict()
     identity = {
@@ -140,6 +142,12 @@ def train(
         seed=seed,
     )
     return job.train(on_claimed=lambda: _write_config(model_dir, run_metadata))
+
+
+def _batch_shapes(dataset: Any) -> Shapes:
+    from codet5p_jax.data.batches import batch_shapes
+
+    return batch_shapes(dataset)
 
 
 def _open_batches(dataset: Any, *, partitioner: Partitioner) -> Any:
