@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import json
 import os
 import pathlib
 import sysconfig
@@ -92,6 +93,14 @@ def _split_info(folder, name, split, count):
 @pytest.fixture(scope="session")
 def corpus_dir(tmp_path_factory):
     return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="session")
+def finished_corpus_dir(tmp_path_factory):
+    """A corpus with a manifest, as `codet5p corpus build` leaves it."""
+    directory = write_corpus(tmp_path_factory.mktemp("finished_corpus"))
+    (directory / "manifest.json").write_text(json.dumps({"fingerprint": "a toy"}))
+    return directory
 
 
 @pytest.fixture(scope="session")

@@ -74,8 +74,8 @@ class DatasetConfig:
     def __post_init__(self):
         if self.batch_size % self.num_virtual_shards:
             raise ValueError(
-                f"BATCH_SIZE is {self.batch_size}, which is no multiple of the "
-                f"{self.num_virtual_shards} virtual shards. Change BATCH_SIZE or "
+                f"BATCH_SIZE of {self.mixture_or_task_name!r} is {self.batch_size}, which is no "
+                f"multiple of the {self.num_virtual_shards} virtual shards. Change BATCH_SIZE or "
                 "DatasetConfig.num_virtual_shards in gin; the latter must stay the same for "
                 "the whole run."
             )
