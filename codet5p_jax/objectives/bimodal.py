@@ -345,11 +345,13 @@ class BimodalObjective:
         The three rows of a pair follow each other, on the device of the pair.
         """
         candidates = text.key_tokens.shape[0]
-        excluded = self._positives(state, batch)[:, :candidates]
-        excluded |= state.queue.is_unwritten(batch["pair_ids"])[None, :candidates]
+        positives = self._positives(state, batch)[:, :candidates]
+        unwritten = state.queue.is_unwritten(batch["pair_ids"])[:candidates]
         code_rng, text_rng, encode_rng = jax.random.split(rngs["draw"], 3)
-        wrong_code = draw_negatives(code_rng, logits["text"][:, :candidates], excluded)
-        wrong_text = draw_negatives(text_rng, logits["code"][:, :candidates], excluded)
+        wrong_code, wrong_text = (
+            draw_negatives(rng, logits[side][:, :candidates], positives, unwritten)
+            for side, rng in (("text", code_rng), ("code", text_rng))
+        )
         texts = text.key_tokens[wrong_text.index]
         if self.negatives_from_queue:
             wrong_encoded = passes.encoded(texts, encode_rng)

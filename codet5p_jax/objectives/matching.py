@@ -22,6 +22,7 @@ def draw_negatives(
     rng: jax.Array,
     logits: Float[Array, "batch keys"],
     positives: Bool[Array, "batch keys"],
+    unwritten: Bool[Array, "keys"] | None = None,
 ) -> Negatives:
     """Draws a candidate per row with probability softmax(logits) + 1e-4, never a positive.
 
@@ -29,12 +30,17 @@ def draw_negatives(
         rng: Randomness of the draw.
         logits: Contrastive similarities divided by the temperature.
         positives: Candidates that belong to the row; their probability is 0.
+        unwritten: Entries of a queue that hold no pair yet; they are no candidates.
 
     Source: CodeT5+ (arXiv:2305.07922) section 3.2; BLIP (arXiv:2201.12086), hard negatives.
     """
-    weights = jnp.where(positives, 0.0, jax.nn.softmax(logits, axis=-1) + 1e-4)
+    excluded = positives
+    if unwritten is not None:
+        logits = jnp.where(unwritten[None], -jnp.inf, logits)
+        excluded = positives | unwritten[None]
+    weights = jnp.where(excluded, 0.0, jax.nn.softmax(logits, axis=-1) + 1e-4)
     index = jax.random.categorical(rng, jnp.log(weights), axis=-1)
-    return Negatives(index=index, found=jnp.any(~positives, axis=-1))
+    return Negatives(index=index, found=jnp.any(~excluded, axis=-1))
 
 
 def replace_first(tokens: Int[Array, "batch length"], token: int) -> Int[Array, "batch length"]:

@@ -1,16 +1,18 @@
 """Tests of codet5p_jax.objectives.bimodal: shared passes against separate ones, and invariances."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 from flax import linen as nn
 
 from codet5p_jax.models.codet5p import CodeT5p
 from codet5p_jax.models.flops import bimodal_training_flops
-from codet5p_jax.objectives.bimodal import BimodalObjective
+from codet5p_jax.objectives.bimodal import LOSSES, MOMENTUM_PARAMS, BimodalObjective
 
 TEXT, CODE, ROWS = 6, 9, 4
 
@@ -60,6 +62,66 @@ def test_contrastive_loss_without_queue_is_in_batch_info_nce(objective, params, 
     own = np.arange(ROWS)
     both = [np.log(np.exp(x).sum(-1)) - x[own, own] for x in (logits.astype(np.float64), logits.T)]
     np.testing.assert_allclose(metrics["contrastive_loss"].compute(), np.mean(both), rtol=1e-4)
+
+
+def _torch_albef(f, g, queued, ids, queue_ids, temperature, alpha):
+    """ALBEF's contrastive loss with queue, momentum targets and pair ids, in torch."""
+    keys = {side: torch.cat([g[side], queued[side]]) for side in f}
+    same = torch.eq(ids[:, None], torch.cat([ids, queue_ids])[None]).float()
+    hard = same / same.sum(1, keepdim=True)
+    total = 0.0
+    for query, key in (("text", "code"), ("code", "text")):
+        with torch.no_grad():
+            soft = torch.softmax(g[query] @ keys[key].T / temperature, dim=1)
+            targets = alpha * soft + (1 - alpha) * hard
+        logits = f[query] @ keys[key].T / temperature
+        total -= (torch.log_softmax(logits, dim=1) * targets).sum(1).mean() / 2
+    return total
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.4])
+def test_contrastive_loss_with_queue_is_albefs_with_gradients(objective, params, rng, alpha):
+    soft = dataclasses.replace(
+        objective,
+        alpha=alpha,
+        **{f"{k}_weight": 0.0 for k in ("matching", "text_to_code", "code_to_text")},
+    )
+    state = nn.unbox(soft.init(rng, params))
+    state = state.replace(  # a momentum encoder that differs, and a queue that holds a duplicate
+        momentum_params=jax.tree.map(lambda p: 1.1 * p, state.momentum_params),
+        queue=state.queue.replace(pair_ids=jnp.array([2, -100, 9, 9, 1, 1, -100, 3])),
+    )
+    batch, variables = _batch(), {"params": params}
+
+    def loss(projection, temperature):
+        changed = {**params, "projection": projection, "contrastive": {"temperature": temperature}}
+        return soft.loss(changed, state, batch, rng, train=False)[0].compute()
+
+    tau = params["contrastive"]["temperature"]
+    value, (d_projection, d_tau) = jax.value_and_grad(loss, argnums=(0, 1))(
+        params["projection"], tau
+    )
+
+    projection = {k: torch.tensor(np.array(v)) for k, v in params["projection"].items()}
+    temperature = torch.tensor(float(tau), requires_grad=True)
+    for leaf in projection.values():
+        leaf.requires_grad_()
+    f, g, queued = {}, {}, {}
+    for side in ("text", "code"):
+        tokens = batch[f"{side}_tokens"]
+        hidden = soft.model.apply(variables, tokens, method="encode")[:, 0]
+        h = torch.tensor(np.array(hidden)) @ projection["kernel"] + projection["bias"]
+        f[side] = torch.nn.functional.normalize(h, dim=-1)
+        momentum = {"params": state.momentum_params}
+        g[side] = torch.tensor(np.array(soft.model.apply(momentum, tokens, method="embed")))
+        queued[side] = torch.tensor(np.array(getattr(state.queue, f"{side}_features")))
+    ids, queue_ids = (torch.tensor(np.array(x)) for x in (batch["pair_ids"], state.queue.pair_ids))
+    expected = _torch_albef(f, g, queued, ids, queue_ids, temperature, alpha)
+    expected.backward()
+    np.testing.assert_allclose(value, expected.item(), rtol=1e-5)
+    np.testing.assert_allclose(d_tau, temperature.grad.item(), rtol=1e-3)
+    for name, leaf in projection.items():
+        np.testing.assert_allclose(d_projection[name], leaf.grad.numpy(), atol=1e-4)
 
 
 def test_generation_losses_equal_those_of_separate_passes(objective, params, rng):
@@ -174,6 +236,121 @@ def test_every_trained_parameter_gets_a_gradient(objective, params, rng):
         if float(jnp.abs(g).max()) == 0.0
     ]
     assert without == []
+
+
+@pytest.mark.parametrize("num_lengths", [1, 4])
+@pytest.mark.parametrize("from_queue", [False, True])
+def test_microbatches_change_neither_losses_nor_gradients(tiny_model, rng, num_lengths, from_queue):
+    whole = BimodalObjective(
+        model=tiny_model,
+        text_length=16,
+        code_length=24,
+        queue_size=8,
+        negatives_from_queue=from_queue,
+    )
+    parts = dataclasses.replace(whole, microbatches=2, num_lengths=num_lengths, chunk_length=5)
+    tokens = jnp.ones((1, 2), jnp.int32)
+    params = nn.unbox(tiny_model.init(rng, tokens, tokens))["params"] | whole.init_params(rng)
+    numbers = np.random.default_rng(4)
+    batch = {
+        "text_tokens": _sequence(numbers, 16),
+        "code_tokens": _sequence(numbers, 24),
+        "pair_ids": jnp.array([1, 2, 1, 3]),
+    }
+    state = nn.unbox(whole.init(rng, params))
+    state = state.replace(queue=state.queue.replace(pair_ids=jnp.arange(8) + 10))
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def values(objective, params):
+        def total(params):
+            loss, metrics, _ = objective.loss(params, state, batch, rng, train=False)
+            return loss.compute(), {name: mean.compute() for name, mean in metrics.items()}
+
+        return jax.value_and_grad(total, has_aux=True)(params)
+
+    expected, got = values(whole, params), values(parts, params)
+    # rtol of a sum in another order; the largest gradient is about 3
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5), got, expected)
+
+
+def test_a_loss_of_weight_zero_is_left_out(objective, params, rng):
+    for name in LOSSES:
+        others = [loss for loss in LOSSES if loss != name]
+        without = dataclasses.replace(objective, **{f"{name}_weight": 0.0})
+        loss, metrics, _ = _loss(without, params, _batch(), rng)
+        assert f"{name}_loss" not in metrics
+        expected = sum(float(metrics[f"{other}_loss"].compute()) for other in others)
+        np.testing.assert_allclose(loss.compute(), expected, rtol=1e-6)
+
+
+def test_a_weight_multiplies_its_loss(objective, params, rng):
+    heavy = dataclasses.replace(objective, matching_weight=3.0)
+    (loss, metrics, _), (plain, *_) = (_loss(o, params, _batch(), rng) for o in (heavy, objective))
+    more = 2 * metrics["matching_loss"].compute()
+    np.testing.assert_allclose(loss.compute() - plain.compute(), more, rtol=1e-5)
+
+
+def test_without_momentum_the_keys_are_the_trained_encoders(objective, params, rng):
+    alone = dataclasses.replace(objective, momentum=0.0)
+    state = nn.unbox(alone.init(rng, params))
+    assert state.momentum_params == {}
+    _, metrics, _ = alone.loss(params, state, _batch(), rng, train=False)
+    _, expected, _ = _loss(objective, params, _batch(), rng)  # its momentum copy is the same yet
+    np.testing.assert_allclose(
+        metrics["contrastive_loss"].compute(), expected["contrastive_loss"].compute(), rtol=1e-5
+    )
+
+
+def test_negatives_from_the_queue_are_the_most_similar_pair_written(objective, params, rng):
+    hardest = dataclasses.replace(objective, negatives_from_queue=True, negative_hardness=1e4)
+    batch, variables = _batch(), {"params": params}
+    state = nn.unbox(hardest.init(rng, params))
+    _, _, state = hardest.loss(params, state, _batch(seed=7, ids=(5, 6, 7, 8)), rng, train=True)
+    # the unwritten half of the queue is made irresistible: it must not be drawn all the same
+    embedded = {
+        side: np.asarray(hardest.model.apply(variables, batch[f"{side}_tokens"], method="embed"))
+        for side in ("text", "code")
+    }
+    queue = state.queue.replace(
+        text_features=state.queue.text_features.at[4:].set(embedded["code"]),
+        code_features=state.queue.code_features.at[4:].set(embedded["text"]),
+    )
+    state = state.replace(queue=queue, momentum_params={k: params[k] for k in MOMENTUM_PARAMS})
+    _, metrics, _ = hardest.loss(params, state, batch, rng, train=False)
+
+    tokens = {
+        side: np.concatenate([batch[f"{side}_tokens"], getattr(queue, f"{side}_tokens")[:4]])
+        for side in ("text", "code")
+    }
+    keys = {
+        side: np.concatenate([embedded[side], getattr(queue, f"{side}_features")[:4]])
+        for side in ("text", "code")
+    }
+    own = np.eye(ROWS, 2 * ROWS, dtype=bool)
+    wrong_code = np.where(own, -np.inf, embedded["text"] @ keys["code"].T).argmax(axis=1)
+    wrong_text = np.where(own, -np.inf, embedded["code"] @ keys["text"].T).argmax(axis=1)
+    rows = np.arange(ROWS)
+    texts = tokens["text"][np.concatenate([rows, rows, wrong_text])]
+    codes = tokens["code"][np.concatenate([rows, wrong_code, rows])]
+    pairs = jnp.asarray(texts), jnp.asarray(codes)
+    logits = hardest.model.apply(variables, *pairs, method="match")
+    true, false = np.asarray(jax.nn.log_softmax(logits)).T[::-1]
+    expected = -(true[:ROWS].sum() + false[ROWS:].sum()) / (3 * ROWS)
+    np.testing.assert_allclose(metrics["matching_loss"].compute(), expected, rtol=1e-5)
+    assert max(wrong_code.max(), wrong_text.max()) >= ROWS  # the queue had something to offer
+
+
+def test_no_loss_at_all_is_refused(objective):
+    with pytest.raises(ValueError, match="has no loss: all of contrastive_weight"):
+        dataclasses.replace(objective, **{f"{name}_weight": 0.0 for name in LOSSES})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("matching_weight", -1.0), ("microbatches", 0), ("num_lengths", -1)]
+)
+def test_a_number_below_its_least_names_the_macro(objective, name, value):
+    with pytest.raises(ValueError, match=rf"BimodalObjective\.{name} is {value}.*{name.upper()}"):
+        dataclasses.replace(objective, **{name: value})
 
 
 def test_alpha_grows_over_its_ramp(objective, params, rng):

@@ -92,6 +92,30 @@ def test_chunked_equals_whole_with_gradients(chunk_length):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), whole, chunked)
 
 
+def test_contrastive_loss_and_its_gradients_match_torch():
+    numbers = np.random.default_rng(2)
+    queries, keys, noise = (numbers.normal(size=(n, 4)).astype(np.float32) for n in (3, 8, 3))
+    targets = np.array(jax.nn.softmax(noise @ keys.T, axis=-1))
+    temperature = 0.3
+
+    def mean(queries, temperature):
+        return contrastive_loss(
+            queries, jnp.asarray(keys), jnp.asarray(targets), temperature
+        ).compute()
+
+    value, gradients = jax.value_and_grad(mean, argnums=(0, 1))(
+        jnp.asarray(queries), jnp.float32(temperature)
+    )
+    torch_queries = torch.tensor(queries, requires_grad=True)
+    torch_temperature = torch.tensor(temperature, requires_grad=True)
+    logits = torch_queries @ torch.tensor(keys).T / torch_temperature
+    expected = torch.nn.functional.cross_entropy(logits, torch.tensor(targets))
+    expected.backward()
+    np.testing.assert_allclose(value, expected.item(), rtol=1e-5)
+    np.testing.assert_allclose(gradients[0], torch_queries.grad.numpy(), atol=1e-5)
+    np.testing.assert_allclose(gradients[1], torch_temperature.grad.item(), rtol=1e-4)
+
+
 def test_contrastive_loss_of_identical_keys_is_log_of_their_number():
     queries = jnp.ones([2, 4]) / 2.0
     keys = jnp.ones([6, 4]) / 2.0

@@ -49,3 +49,16 @@ def test_a_queue_of_size_zero_stays_as_it_is(rng):
 def test_moving_average_by_hand(momentum):
     average = moving_average({"w": jnp.array([1.0])}, {"w": jnp.array([3.0])}, momentum)
     np.testing.assert_allclose(average["w"], [momentum * 1 + (1 - momentum) * 3], rtol=1e-6)
+
+
+def test_what_was_never_written_is_known(rng):
+    queue = _push(_queue(rng), 10)
+    unwritten = queue.is_unwritten(jnp.zeros(2, jnp.int32))
+    assert unwritten.tolist() == [False] * 4 + [True] * 4  # the batch, then the queue
+
+
+@pytest.mark.parametrize(("steps", "age", "share"), [(0, 0.0, 0.0), (1, 1.0, 1 / 3), (9, 2.0, 1.0)])
+def test_age_counts_the_steps_since_an_entry_was_written(rng, steps, age, share):
+    # three slots of two; full, they were written 1, 2 and 3 steps ago
+    measured = _queue(rng).age_and_share(jnp.int32(steps), 2)
+    np.testing.assert_allclose([m.compute() for m in measured], [age, share], rtol=1e-6)
