@@ -22,7 +22,7 @@ from codet5p_jax.cli.stations import (
 )
 
 RESULT = "ablation.json"
-LOG_WIDTH = 132
+LOG_WIDTH = 140
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

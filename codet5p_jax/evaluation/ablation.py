@@ -33,9 +33,9 @@ class Metric:
 
 METRICS: Mapping[str, Sequence[Metric]] = {
     "stage1": (
-        Metric(name="span_denoising", title="denoising loss", lower_is_better=True),
-        Metric(name="seq2seq_clm", title="seq2seq CLM loss", lower_is_better=True),
-        Metric(name="decoder_clm", title="decoder CLM loss", lower_is_better=True),
+        Metric(name="span_denoising", title="denoising", lower_is_better=True),
+        Metric(name="seq2seq_clm", title="CLM seq2seq", lower_is_better=True),
+        Metric(name="decoder_clm", title="CLM decoder", lower_is_better=True),
         Metric(name="completion_loss", title="completion loss", lower_is_better=True),
         Metric(name="exact_match", title="completion EM", percent=True),
         Metric(name="edit_similarity", title="completion ES", percent=True),
@@ -43,10 +43,10 @@ METRICS: Mapping[str, Sequence[Metric]] = {
     "stage2": (
         Metric(name="mrr", title="MRR cosine"),
         Metric(name="mrr_reranked", title="MRR re-ranked"),
-        Metric(name="matching_random", title="matching, random", percent=True),
-        Metric(name="matching_hard", title="matching, hard", percent=True),
-        Metric(name="text_to_code", title="text-to-code loss", lower_is_better=True),
-        Metric(name="code_to_text", title="code-to-text loss", lower_is_better=True),
+        Metric(name="matching_random", title="match, random", percent=True),
+        Metric(name="matching_hard", title="match, hard", percent=True),
+        Metric(name="text_to_code", title="text-to-code", lower_is_better=True),
+        Metric(name="code_to_text", title="code-to-text", lower_is_better=True),
     ),
 }
 

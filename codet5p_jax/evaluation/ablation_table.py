@@ -12,9 +12,13 @@ from codet5p_jax.evaluation.ablation import METRICS, Metric
 NONE = "–"
 TITLES = {"stage1": "after stage 1", "stage2": "after stage 2"}
 LEGEND = (
-    "mean ± standard deviation over seeds; below it the paired difference to the base: mean ± "
-    "standard deviation, and how many seeds of how many have its sign"
+    "Mean ± standard deviation over seeds; below it the paired difference to the base, mean ± "
+    "standard deviation, and how many of the seeds have its sign."
 )
+COLUMNS = {
+    "stage1": "Losses in nats per token; EM exact match, ES edit similarity of the next line.",
+    "stage2": "MRR of texts' own codes; accuracy of matching; losses in nats per token.",
+}
 
 
 def ablation_tables(ablation: Mapping[str, Any]) -> Iterator[Table]:
@@ -23,7 +27,7 @@ def ablation_tables(ablation: Mapping[str, Any]) -> Iterator[Table]:
         metrics = METRICS[stage]
         table = Table(
             title=_title(ablation, stage),
-            caption=LEGEND,
+            caption=f"{LEGEND} {COLUMNS[stage]}",
             box=box.SIMPLE_HEAD,
             padding=(0, 1, 0, 0),
         )
@@ -38,9 +42,10 @@ def ablation_tables(ablation: Mapping[str, Any]) -> Iterator[Table]:
 
 def markdown(ablation: Mapping[str, Any]) -> str:
     """Returns the tables, what each variant changes and what failed, as Markdown."""
-    parts = [f"# Ablations of {ablation['base']}", f"Cells: {LEGEND}."]
+    parts = [f"# Ablations of {ablation['base']}", LEGEND]
     for stage, rows in ablation["stages"].items():
-        parts += [f"## {_title(ablation, stage)}", "\n".join(_markdown_rows(rows, METRICS[stage]))]
+        table = "\n".join(_markdown_rows(rows, METRICS[stage]))
+        parts += [f"## {_title(ablation, stage)}", COLUMNS[stage], table]
     parts += ["## What each variant changes", "\n".join(_markdown_changes(ablation["changes"]))]
     if ablation["failed"]:
         failed = "\n".join(f"- {name}" for name in ablation["failed"])

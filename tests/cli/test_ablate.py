@@ -350,7 +350,7 @@ def test_two_seeds_of_a_base_and_a_variant_give_a_table(
     overlay,
     stage,
 ):
-    code, printed, _ = codet5p(
+    code, printed, error = codet5p(
         "ablate",
         "--base=toy",
         f"--set={overlay}",
@@ -359,7 +359,7 @@ def test_two_seeds_of_a_base_and_a_variant_give_a_table(
         f"--corpus={toy}",
         f"--tokenizer={tokenizer_dir}",
     )
-    assert code == 0
+    assert code == 0, error
     assert "2/2" in printed or "1/2" in printed
     base, variant = json.loads((tmp_path / "out" / "ablation.json").read_text())["stages"][stage]
     for name, cell in base["cells"].items():
