@@ -1,14 +1,16 @@
 """Stations: commands of `codet5p` run one after the other, and not again once they are done."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
 import shlex
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 STATIONS_FILE = "stations.json"
@@ -91,13 +93,30 @@ def is_done(station: Station, done: Mapping[str, Any]) -> bool:
 
 def call(words: Sequence[str]) -> int:
     """Runs `codet5p` in a process of its own, so that each station frees its memory."""
-    command = [sys.executable, "-m", "codet5p_jax.cli.main", *words]
-    with subprocess.Popen(command) as process:
+    return run_to_end([sys.executable, "-m", "codet5p_jax.cli.main", *words])
+
+
+def run_to_end(command: Sequence[str]) -> int:
+    """Returns the exit code of a command, 128 + the signal that ended it.
+
+    SIGTERM is passed on, so that no command is left alone, writing where the next one will.
+    """
+    with subprocess.Popen(command) as process, _passed_on(signal.SIGTERM, process):
         while True:
             try:
-                return process.wait()
+                code = process.wait()
             except KeyboardInterrupt:  # the command got the same signal, and saves before it ends
                 continue
+            return code if code >= 0 else 128 - code
+
+
+@contextlib.contextmanager
+def _passed_on(number: signal.Signals, process: subprocess.Popen) -> Iterator[None]:
+    before = signal.signal(number, lambda *_: process.send_signal(number))
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 def command_line(words: Sequence[str]) -> str:
