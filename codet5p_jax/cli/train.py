@@ -20,6 +20,7 @@ from codet5p_jax.objectives.bimodal import BimodalObjective
 from codet5p_jax.tokenizer import CodeTokenizer
 from codet5p_jax.training.curriculum import Curriculum
 from codet5p_jax.training.loop import Run, Schedule
+from codet5p_jax.training.loss_guard import STOP_ON_NON_FINITE, LossGuard
 from codet5p_jax.training.parameter_rules import EVERY_PARAMETER, ParameterRules
 from codet5p_jax.training.partitioning import Partitioner
 from codet5p_jax.training.stream_checks import Shapes, check_streams
@@ -55,6 +56,7 @@ def train(
     train_steps: int,
     parameter_rules: ParameterRules = EVERY_PARAMETER,
     frozen_dtype: DTypeLike | None = None,
+    loss_guard: LossGuard = STOP_ON_NON_FINITE,
     peak_flops_per_device: float | None = None,
     cache_dir: str | None = None,
     language_temperature: float | None = None,
@@ -78,6 +80,7 @@ def train(
         train_steps: TRAIN_STEPS, which the learning rate is planned for; that of all phases.
         parameter_rules: Which parameters are trained, and how fast.
         frozen_dtype: What frozen parameters are kept in; None keeps float32.
+        loss_guard: What happens when a loss is no number, or leaps.
         peak_flops_per_device: FLOPs per second of one device, for MFU; None looks them up.
         cache_dir: Folder written by `codet5p cache`; None tokenises while training.
         language_temperature: Languages are drawn in proportion to size ** (1 / temperature);
@@ -137,6 +140,7 @@ def train(
         schedule=schedule,
         parameter_rules=parameter_rules,
         frozen_dtype=frozen_dtype,
+        loss_guard=loss_guard,
         peak_flops_per_device=peak_flops_per_device,
         initial_checkpoint_path=initial_checkpoint_path,
         seed=seed,

@@ -14,12 +14,14 @@ from jax.typing import DTypeLike
 
 from codet5p_jax.models.codet5p import fresh_params
 from codet5p_jax.progress import Progress, progress
+from codet5p_jax.training.anomalies import AnomalyError, AnomalyWatch, NonFiniteLossError
 from codet5p_jax.training.batch_streams import BatchStreams, OpenBatches
-from codet5p_jax.training.checkpoints import Checkpoints, load_metadata, load_params
+from codet5p_jax.training.checkpoints import Checkpoints, load_metadata, load_params, newest_step
 from codet5p_jax.training.curriculum import Curriculum, Phase, Stream
 from codet5p_jax.training.flops import StepCost, step_cost
 from codet5p_jax.training.identity import claim_model_dir
 from codet5p_jax.training.initialization import read_origin, transfer_params, write_origin
+from codet5p_jax.training.loss_guard import STOP_ON_NON_FINITE, LossGuard, Verdict, guarded_step
 from codet5p_jax.training.metric_window import MetricWindow, WindowMeans, means, sum_metrics
 from codet5p_jax.training.metric_writer import MetricWriter
 from codet5p_jax.training.optimizer import init_state
@@ -33,10 +35,6 @@ from codet5p_jax.training.preemption import StopRequest, stop_on_signals
 from codet5p_jax.training.state import Purpose, TrainState, branch
 from codet5p_jax.training.step import eval_step, train_step
 from codet5p_jax.typing import Batch, Metrics, PyTree
-
-
-class NonFiniteLossError(FloatingPointError):
-    """A loss or parameters that are no numbers; no checkpoint holds them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,6 +57,18 @@ class Schedule:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class _Session:
+    """What a run has open while it trains."""
+
+    streams: BatchStreams
+    checkpoints: Checkpoints
+    writer: MetricWriter
+    bar: Progress
+    stop: StopRequest
+    watch: AnomalyWatch
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
     """One training run, from start to end or to the next interruption.
 
@@ -75,6 +85,7 @@ class Run:
         parameter_rules: Which parameters are trained, and how fast.
         frozen_dtype: What frozen parameters are kept in; None keeps float32.
         peak_flops_per_device: FLOPs per second of one device, for MFU; None looks them up.
+        loss_guard: When a step changes nothing, and what the run does then.
         initial_checkpoint_path: MODEL_DIR to take parameters from when this run starts new.
         seed: Root of all randomness of the run, but the data's.
     """
@@ -91,6 +102,7 @@ class Run:
     parameter_rules: ParameterRules = EVERY_PARAMETER
     frozen_dtype: DTypeLike | None = None
     peak_flops_per_device: float | None = None
+    loss_guard: LossGuard = STOP_ON_NON_FINITE
     initial_checkpoint_path: str | None = None
     seed: int = 0
 
@@ -103,21 +115,42 @@ class Run:
         claim_model_dir(self.model_dir, self.identity)
         on_claimed()
         checkpoints = Checkpoints(self.model_dir, keep=self.schedule.checkpoints_kept)
+        try:
+            exit_code = self._train_on(checkpoints)
+        except AnomalyError:
+            checkpoints.wait()  # what was saved before shall be whole
+            raise
+        checkpoints.close()
+        return exit_code
+
+    def _train_on(self, checkpoints: Checkpoints) -> int:
         with stop_on_signals() as stop:
             state, positions = self._start(checkpoints)
             step = int(state.step)
             streams = BatchStreams(self.open_batches, positions)
+            watch = AnomalyWatch(
+                self.model_dir,
+                self.loss_guard,
+                newest_checkpoint=functools.partial(self._newest_checkpoint, checkpoints),
+            )
             with (
                 MetricWriter(self.model_dir, resume_step=step) as writer,
                 progress("training", self.curriculum.steps, unit="steps", done=step) as bar,
             ):
+                session = _Session(
+                    streams=streams,
+                    checkpoints=checkpoints,
+                    writer=writer,
+                    bar=bar,
+                    stop=stop,
+                    watch=watch,
+                )
                 while step < self.curriculum.steps and not stop:
-                    state = self._run_phase(state, step, streams, checkpoints, writer, bar, stop)
+                    state = self._run_phase(state, step, session)
                     step = int(state.step)
-            self._save(checkpoints, state, streams, step)
+            self._save(session, state, step)
             checkpoints.wait()
         streams.close()
-        checkpoints.close()
         return stop.exit_code
 
     # The ways a run can start, in this order:
@@ -211,44 +244,53 @@ class Run:
         make = jax.jit(create, out_shardings=self.partitioner.shardings(self._state_axes))
         return make(self._key_data, taken)
 
-    def _run_phase(
-        self,
-        state: TrainState,
-        start: int,
-        streams: BatchStreams,
-        checkpoints: Checkpoints,
-        writer: MetricWriter,
-        bar: Progress,
-        stop: StopRequest,
-    ) -> TrainState:
-        """Trains from step `start` to the end of its phase, or to a stop request."""
+    def _run_phase(self, state: TrainState, start: int, session: _Session) -> TrainState:
+        """Trains from step `start` to the end of its phase, to a stop request or a roll back."""
         phase, end = self.curriculum.phase_at(start)
         for stream in phase.streams:
-            streams.open(stream.name, stream.dataset)
-        step_fn = self._compiled_step(phase)
-        batches = self._next_batches(phase, streams)
+            session.streams.open(stream.name, stream.dataset)
+        step_fn = self._compiled_step(phase, first_step=end - phase.steps)
+        batches = self._next_batches(phase, session.streams)
         window = MetricWindow(self.schedule.log_period, cost=self._step_cost(phase, batches))
         for step in range(start + 1, end + 1):
-            state, metrics = step_fn(state, batches)
-            finished = window.add(step, metrics)
+            state, metrics, verdict = step_fn(state, batches)
+            session.watch.add(step, verdict, batches)
+            self._log(window.add(step, metrics), phase, session)
+            session.bar.advance(1)
             if step % self.schedule.checkpoint_period == 0:
-                self._raise_unless_finite(
-                    step, {k: float(v.total) for k, v in jax.device_get(metrics).items()}
-                )
-                self._save(checkpoints, state, streams, step)
-            stopping = bool(stop)  # asked once: a batch that is fetched must be trained on
-            if step < end and not stopping:
-                batches = self._next_batches(phase, streams)  # while the devices compute
-            self._log(finished, phase, writer, bar)
-            bar.advance(1)
+                if session.watch.must_roll_back(unread=0):
+                    return self._rolled_back(session, step)
+                self._raise_unless_finite(step, float(metrics["parameter_norm"].total))
+                self._save(session, state, step)
+            stopping = bool(session.stop)  # asked once: a batch that is fetched must be trained on
+            last = step == end or stopping
+            if not last:
+                batches = self._next_batches(phase, session.streams)  # while the devices compute
+            if session.watch.must_roll_back(unread=0 if last else 1):
+                return self._rolled_back(session, step)
             if self._eval_due(step):
-                self._evaluate(state, phase, step, writer)
+                self._evaluate(state, phase, step, session.writer)
             if stopping:
                 break
-        self._log(window.close(), phase, writer, bar)
+        self._log(window.close(), phase, session)
         return state
 
-    def _compiled_step(self, phase: Phase) -> Callable[..., tuple[TrainState, Metrics]]:
+    def _newest_checkpoint(self, checkpoints: Checkpoints) -> int | None:
+        checkpoints.wait()  # the newest may still be on its way to the disk
+        return newest_step(self.model_dir)
+
+    def _rolled_back(self, session: _Session, step: int) -> TrainState:
+        """Returns the newest checkpoint's state; the data go on from where they are."""
+        restored = session.checkpoints.restore_newest(self._abstract_state())
+        assert restored is not None  # the watch asked for one
+        state, _, target = restored
+        session.writer.rewind(target)
+        session.bar.advance(target - step)
+        return state
+
+    def _compiled_step(
+        self, phase: Phase, *, first_step: int
+    ) -> Callable[..., tuple[TrainState, Metrics, Verdict]]:
         step_fn = functools.partial(
             train_step,
             streams=phase.streams,
@@ -256,8 +298,11 @@ class Run:
             learning_rate=self.learning_rate,
             parameter_rules=self.parameter_rules,
         )
+        guarded = functools.partial(
+            guarded_step, step=step_fn, guard=self.loss_guard, first_step=first_step
+        )
         return self.partitioner.partition(
-            step_fn, (self._state_axes, None), (self._state_axes, None), donate_argnums=0
+            guarded, (self._state_axes, None), (self._state_axes, None, None), donate_argnums=0
         )
 
     def _step_cost(self, phase: Phase, batches: Mapping[str, Batch]) -> StepCost | None:
@@ -277,39 +322,31 @@ class Run:
             for stream in phase.streams
         }
 
-    def _save(
-        self, checkpoints: Checkpoints, state: TrainState, streams: BatchStreams, step: int
-    ) -> None:
+    def _save(self, session: _Session, state: TrainState, step: int) -> None:
         metadata = {
             **self.metadata,
             "initial_checkpoint": read_origin(self.model_dir),
             "step": step,
+            "events": session.watch.events,
         }
-        checkpoints.save(state, streams.positions(), metadata, step=step)
+        session.checkpoints.save(state, session.streams.positions(), metadata, step=step)
 
-    def _log(
-        self, values: WindowMeans | None, phase: Phase, writer: MetricWriter, bar: Progress
-    ) -> None:
+    def _log(self, values: WindowMeans | None, phase: Phase, session: _Session) -> None:
         if values is None:
             return
-        writer.write(values.step, "train", phase.name, values.metrics)
+        session.writer.write(values.step, "train", phase.name, values.metrics)
         losses = {k: v for k, v in values.metrics.items() if k.endswith("/loss")}
-        bar.advance(
+        session.bar.advance(
             0, note=" ".join(f"{k.removesuffix('/loss')} {v:.3f}" for k, v in losses.items())
         )
-        self._raise_unless_finite(values.step, values.metrics)
+        self._raise_unless_finite(values.step, values.metrics.get("parameter_norm", 0.0))
 
-    def _raise_unless_finite(self, step: int, means: Mapping[str, float]) -> None:
-        """Raises NonFiniteLossError; parameters that are no numbers fail before their loss does."""
-        bad = [
-            name
-            for name, mean in means.items()
-            if (name.endswith("/loss") or name == "parameter_norm") and not math.isfinite(mean)
-        ]
-        if bad:
+    def _raise_unless_finite(self, step: int, parameter_norm: float) -> None:
+        """Raises NonFiniteLossError: an update may be no number though its gradient is one."""
+        if not math.isfinite(parameter_norm):
             raise NonFiniteLossError(
-                f"{', '.join(bad)} is not finite at step {step} of {self.model_dir}. The newest "
-                "checkpoint is from before; lower the learning rate or clip more, and run again."
+                f"parameter_norm is not finite at step {step} of {self.model_dir}. The newest "
+                "checkpoint is from before; lower LEARNING_RATE, or mend SCHEDULE, and run again."
             )
 
     def _eval_due(self, step: int) -> bool:

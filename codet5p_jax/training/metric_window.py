@@ -75,6 +75,8 @@ def means(metrics: Metrics) -> dict[str, float]:
     """
     values: dict[str, float] = {}
     for name, mean in metrics.items():
+        if float(mean.weight) == 0:  # nothing was counted: all steps were skipped, for example
+            continue
         if name.endswith(NONPADDING):
             values[f"{name.removesuffix(NONPADDING)}/padding_share"] = 1.0 - float(mean.compute())
         else:

@@ -19,10 +19,18 @@ class MetricWriter:
     def __init__(self, model_dir: str | pathlib.Path, *, resume_step: int = 0) -> None:
         self._dir = pathlib.Path(model_dir)
         self._path = self._dir / "metrics.jsonl"
+        self._open(resume_step)
+
+    def _open(self, resume_step: int) -> None:
         self._resume_step = resume_step
         _drop_later_lines(self._path, resume_step)
         self._file = self._path.open("a", encoding="utf-8")
         self._boards: dict[str, tensorboardX.SummaryWriter] = {}
+
+    def rewind(self, step: int) -> None:
+        """Drops what was written of steps after `step`: the run takes them again."""
+        self._close()
+        self._open(step)
 
     def write(self, step: int, split: str, phase: str, values: Mapping[str, float]) -> None:
         """Writes `values`, name -> number, as of update `step` (the first update is 1)."""
@@ -50,6 +58,9 @@ class MetricWriter:
         trace: TracebackType | None,
     ) -> None:
         """Closes the files."""
+        self._close()
+
+    def _close(self) -> None:
         self._file.close()
         for board in self._boards.values():
             board.close()

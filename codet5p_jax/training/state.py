@@ -7,6 +7,7 @@ import optax
 from flax import linen as nn
 from flax import struct
 
+from codet5p_jax.training.loss_statistics import LossStatistics, no_losses
 from codet5p_jax.typing import Leaf, PyTree
 
 
@@ -27,11 +28,12 @@ class TrainState(struct.PyTreeNode):
     """State of a training run.
 
     Attributes:
-        step: Number of updates already applied, int32 [].
+        step: Number of steps already taken, int32 [].
         params: Parameters of the model and of the objectives, frozen ones too.
         opt_state: State of the optax transformation, for trainable parameters.
         objective_state: What the objectives carry between steps, by stream name.
         rng: Root key of the run; never used but through its branches.
+        loss_statistics: What the losses were, and how many steps were skipped.
     """
 
     step: Leaf
@@ -39,6 +41,12 @@ class TrainState(struct.PyTreeNode):
     opt_state: optax.OptState
     objective_state: PyTree
     rng: Leaf
+    loss_statistics: LossStatistics = struct.field(default_factory=no_losses)
+
+    @property
+    def updates(self) -> jax.Array:
+        """Number of updates that were applied: steps, but for those skipped; int32 []."""
+        return self.step - self.loss_statistics.skipped
 
     def step_rng(self) -> jax.Array:
         """Returns the key of the current step; the same after a restart."""

@@ -36,7 +36,7 @@ def train_step(
         batches: Stream name -> global batch.
         streams: What to learn; the weighted mean losses are summed.
         optimizer: Gradients -> updates, of trainable parameters.
-        learning_rate: Step -> learning rate, for the metrics only.
+        learning_rate: Update -> learning rate, for the metrics only.
         parameter_rules: What is trained, with which factor on the updates.
     """
     factors = parameter_factors(parameter_rules, state.params)
@@ -61,7 +61,7 @@ def train_step(
     updates = factors.scale(updates)
     trainable = optax.apply_updates(trainable, updates)
     metrics |= {
-        "learning_rate": _scalar(learning_rate(state.step)),
+        "learning_rate": _scalar(learning_rate(state.updates)),
         **_norms("gradient_norm", grads),
         **_norms("update_norm", updates),
         **_norms("parameter_norm", trainable),

@@ -17,6 +17,7 @@ from flax import linen as nn
 from codet5p_jax.models.codet5p import CodeT5p
 from codet5p_jax.objectives.bimodal import BimodalObjective
 from codet5p_jax.objectives.seq2seq import Seq2SeqObjective
+from codet5p_jax.training.anomalies import NonFiniteLossError
 from codet5p_jax.training.checkpoints import (
     CheckpointError,
     load_metadata,
@@ -25,11 +26,13 @@ from codet5p_jax.training.checkpoints import (
 )
 from codet5p_jax.training.curriculum import Curriculum, Phase, Stream
 from codet5p_jax.training.identity import IdentityError
-from codet5p_jax.training.loop import NonFiniteLossError, Run, Schedule
+from codet5p_jax.training.loop import Run, Schedule
+from codet5p_jax.training.loss_guard import LossGuard, roll_back, skip
 from codet5p_jax.training.optimizer import adafactor, adamw
 from codet5p_jax.training.partitioning import Partitioner, standard_logical_axis_rules
 from codet5p_jax.training.schedules import linear
 from codet5p_jax.training.state import Purpose, branch
+from codet5p_jax.typing import WeightedMean
 
 STEPS = 6
 
@@ -354,3 +357,126 @@ def test_mfu_is_measured_against_the_peak_that_is_given(tiny_model, tmp_path):
     assert cost.peak_flops_per_second == 5e9
     frozen = dataclasses.replace(run, parameter_rules=[("encoder/.*", None), (".*", 1.0)])
     assert frozen._step_cost(run.curriculum.phases[0], batches) is None  # not counted apart
+
+
+class ScaledObjective(Seq2SeqObjective):
+    """A real loss, times what its batch says: NaN, or a leap."""
+
+    def loss(self, params, state, batch, rng, *, train):
+        loss, metrics, state = super().loss(params, state, batch, rng, train=train)
+        return WeightedMean(loss.total * batch["factor"][0], loss.weight), metrics, state
+
+
+def _listed_batches(numbers, *, factors, stop_at=None):
+    """Batches of these numbers in this order; the loss on number n is multiplied by factors[n].
+
+    A signal asks the run to stop when the one at position `stop_at` is fetched.
+    """
+
+    class Listed(RandomBatches):
+        def __next__(self):
+            self._position += 1
+            number = numbers[self._position - 1]
+            if self._position == stop_at:
+                os.kill(os.getpid(), signal.SIGTERM)
+            batch = self._make(np.random.default_rng(number))
+            return {**batch, "factor": np.full([8], factors.get(number, 1.0), np.float32)}
+
+    return Listed
+
+
+def _watched_run(
+    model, model_dir, *, steps, numbers=range(1, 20), factors=None, stop_at=None, **guard
+):
+    stream = Stream(name="lm", objective=ScaledObjective(model=model), dataset=_seq2seq_batch)
+    return _short_run(
+        model,
+        model_dir,
+        curriculum=Curriculum(phases=[Phase(name="all", steps=steps, streams=[stream])]),
+        open_batches=_listed_batches(numbers, factors=factors or {}, stop_at=stop_at),
+        loss_guard=LossGuard(**guard),
+    )
+
+
+def _events(model_dir):
+    return [json.loads(line) for line in (model_dir / "events.jsonl").read_text().splitlines()]
+
+
+def test_a_skipped_step_leaves_no_trace_in_the_parameters(tiny_model, tmp_path):
+    _watched_run(
+        tiny_model, tmp_path / "bad", steps=4, factors={3: np.nan}, on_non_finite=skip
+    ).train()
+    _watched_run(tiny_model, tmp_path / "good", steps=3, numbers=[1, 2, 4]).train()
+    _assert_same_params(tmp_path / "bad", tmp_path / "good")
+    third, fourth = _metrics(tmp_path / "bad")[2:]
+    assert third["skipped_steps"] == 1.0 and "lm/loss" not in third
+    assert fourth["skipped_steps"] == 0.0 and np.isfinite(fourth["lm/loss"])
+    assert fourth["learning_rate"] == _metrics(tmp_path / "good")[2]["learning_rate"]
+    (event,) = _events(tmp_path / "bad")
+    assert (event["step"], event["kind"], event["reaction"]) == (3, "non_finite", "skip")
+    assert event["losses"] == {"lm/loss": "nan"} and event["gradient_norm"] == "nan"
+
+
+def test_a_roll_back_goes_on_with_other_batches_through_a_restart_too(tiny_model, tmp_path):
+    """Batch 3 of 5 is bad, the checkpoint at step 2; 4 was on its way when that was known."""
+    bad, good = tmp_path / "bad", tmp_path / "good"
+    run = functools.partial(
+        _watched_run, tiny_model, bad, steps=5, factors={3: np.nan}, on_non_finite=roll_back
+    )
+    assert run(stop_at=6).train() == 143  # behind the roll back
+    assert run().train() == 0
+    _watched_run(tiny_model, good, steps=5, numbers=[1, 2, 5, 6, 7]).train()
+    _assert_same_params(bad, good)
+    assert [line["step"] for line in _metrics(bad)] == [1, 2, 3, 4, 5]
+    assert [line["lm/loss"] for line in _metrics(bad)] == [
+        line["lm/loss"] for line in _metrics(good)
+    ]
+    (event,) = _events(bad)
+    assert (event["reaction"], event["rolled_back_to"]) == ("roll back", 2)
+    assert load_metadata(bad)["events"] == [event]
+
+
+def test_a_run_that_stops_names_its_batches_and_remembers_when_it_goes_on(tiny_model, tmp_path):
+    with pytest.raises(
+        NonFiniteLossError, match=r"lm/loss \(nan\).* not finite at step 4"
+    ) as caught:
+        _watched_run(tiny_model, tmp_path, steps=5, factors={4: np.nan}).train()
+    path = tmp_path / "batches_of_step_4.npz"
+    assert str(path) in str(caught.value) and "ON_NON_FINITE" in str(caught.value)
+    held = np.load(path)
+    assert np.isnan(held["lm/factor"]).all() and held["lm/encoder_input_tokens"].shape == (8, 10)
+    assert newest_step(tmp_path) == 2
+    _watched_run(tiny_model, tmp_path, steps=5, factors={4: np.nan}, on_non_finite=skip).train()
+    assert [event["reaction"] for event in _events(tmp_path)] == ["stop", "skip"]
+    assert load_metadata(tmp_path)["events"] == _events(tmp_path)
+
+
+def test_a_roll_back_without_a_checkpoint_skips_and_too_many_in_a_row_stop(tiny_model, tmp_path):
+    run = _watched_run(
+        tiny_model,
+        tmp_path,
+        steps=5,
+        factors={1: np.nan, 2: np.inf},
+        on_non_finite=roll_back,
+        max_in_row=1,
+    )
+    with pytest.raises(
+        NonFiniteLossError, match=r"step 2 .*number 2 in a row; MAX_ANOMALIES_IN_ROW is 1"
+    ):
+        run.train()
+    assert [event["reaction"] for event in _events(tmp_path)] == ["skip", "stop"]
+    assert (tmp_path / "batches_of_step_2.npz").exists()
+
+
+def test_a_leap_of_the_loss_is_skipped_once_the_run_has_warmed_up(tiny_model, tmp_path):
+    _watched_run(
+        tiny_model,
+        tmp_path,
+        steps=5,
+        factors={5: 50.0},
+        spike_factor=3.0,
+        warmup_steps=4,
+    ).train()
+    (event,) = _events(tmp_path)
+    assert (event["step"], event["kind"], event["reaction"]) == (5, "spike", "skip")
+    assert event["loss"] > event["limit"] > 0

@@ -1,0 +1,146 @@
+"""Tests of codet5p_jax.training.loss_guard: the part of a step that decides on the devices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from codet5p_jax.training.loss_guard import (
+    Anomaly,
+    Decision,
+    Kind,
+    LossGuard,
+    guarded_step,
+    roll_back,
+    skip,
+)
+from codet5p_jax.training.state import TrainState
+from codet5p_jax.typing import WeightedMean
+
+FIRST_STEP = 3
+
+
+def _state():
+    params = {"trained": jnp.float32(1.0), "frozen": jnp.float32(2.0)}
+    return TrainState(
+        jnp.int32(FIRST_STEP),
+        params,
+        {"moment": jnp.float32(0.0)},
+        {"queue": jnp.float32(0.0)},
+        jax.random.key(0),
+    )
+
+
+def _batches(loss, norm):
+    return {"lm": {"loss": jnp.float32(loss), "norm": jnp.float32(norm)}}
+
+
+def _descend(state, batches):
+    """A step that minimises loss * w, of which the gradient is the loss."""
+    loss, norm = batches["lm"]["loss"], batches["lm"]["norm"]
+    params = {**state.params, "trained": state.params["trained"] - loss}
+    metrics = {
+        "loss": WeightedMean(loss, jnp.float32(1.0)),
+        "lm/loss": WeightedMean(2 * loss, jnp.float32(2.0)),
+        "gradient_norm": WeightedMean(norm, jnp.float32(1.0)),
+    }
+    new = state.replace(
+        step=state.step + 1,
+        params=params,
+        opt_state={"moment": loss},
+        objective_state={"queue": loss},
+    )
+    return new, metrics
+
+
+def _take(losses, *, guard=None, norms=None, first_step=FIRST_STEP):
+    state, kinds, metrics = _state(), [], {}
+    for loss, norm in zip(losses, norms or [1.0] * len(losses), strict=True):
+        batches = _batches(loss, norm)
+        state, metrics, verdict = guarded_step(
+            state, batches, step=_descend, guard=guard or LossGuard(), first_step=first_step
+        )
+        kinds.append(Kind(int(verdict.kind)))
+    return state, metrics, kinds
+
+
+def test_a_healthy_step_is_as_if_nobody_watched():
+    state, metrics, kinds = _take([0.5])
+    assert kinds == [Kind.HEALTHY]
+    assert float(state.params["trained"]) == 0.5 and float(state.objective_state["queue"]) == 0.5
+    assert float(metrics["lm/loss"].compute()) == 0.5
+    assert float(metrics["skipped_steps"].compute()) == 0.0
+    assert int(state.step) == int(state.updates) == FIRST_STEP + 1
+
+
+@pytest.mark.parametrize("loss, norm", [(np.nan, 1.0), (np.inf, 1.0), (0.5, np.nan), (0.5, np.inf)])
+def test_a_step_that_is_no_number_changes_nothing_but_the_step(loss, norm):
+    before = _state()
+    state, metrics, kinds = _take([loss], norms=[norm])
+    assert kinds == [Kind.NON_FINITE]
+    for part in ("params", "opt_state", "objective_state"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(state, part), getattr(before, part))
+    assert int(state.step) == FIRST_STEP + 1 and int(state.updates) == FIRST_STEP
+    assert float(metrics["lm/loss"].total) == float(metrics["lm/loss"].weight) == 0.0
+    assert float(metrics["skipped_steps"].compute()) == 1.0
+
+
+def test_a_loss_is_a_spike_beyond_the_factor_and_behind_the_warm_up():
+    """Mean 2 and deviation 1 after 1, 3: the limit is 2 + 2 * 1 = 4."""
+    guard = LossGuard(spike_factor=2.0, warmup_steps=2)
+    assert _take([1.0, 3.0, 3.9], guard=guard)[2][-1] == Kind.HEALTHY
+    assert _take([1.0, 3.0, 4.1], guard=guard)[2][-1] == Kind.SPIKE
+    assert _take([1.0, 300.0], guard=guard)[2] == [Kind.HEALTHY, Kind.HEALTHY]
+    assert _take([1.0, 3.0, 4.1])[2][-1] == Kind.HEALTHY  # the default looks for none
+
+
+def test_a_spike_counts_neither_as_loss_nor_as_update():
+    guard = LossGuard(spike_factor=2.0, warmup_steps=2)
+    state, _, _ = _take([1.0, 3.0, 4.1], guard=guard)
+    statistics = state.loss_statistics
+    assert float(statistics.mean) == 2.0 and float(statistics.variance) == 1.0
+    assert int(statistics.count) == 2 and int(statistics.skipped) == 1
+    assert float(state.params["trained"]) == 1.0 - 1.0 - 3.0
+
+
+def test_each_phase_has_statistics_of_its_own():
+    """Another phase has other streams, whose sum lies elsewhere; steps skipped stay counted."""
+    state, _, _ = _take([1.0, np.nan, 9.0], first_step=FIRST_STEP + 2)
+    assert float(state.loss_statistics.mean) == 9.0 and int(state.loss_statistics.count) == 1
+    assert int(state.loss_statistics.skipped) == 1
+
+
+def test_frozen_parameters_are_left_alone():
+    new = jax.make_jaxpr(
+        lambda state, batches: guarded_step(
+            state, batches, step=_descend, guard=LossGuard(), first_step=0
+        )[0].params["frozen"]
+    )(_state(), _batches(1.0, 1.0))
+    assert new.jaxpr.outvars[0] in new.jaxpr.invars
+
+
+def _anomaly(kind, in_row=1):
+    return Anomaly(
+        step=4, kind=kind, loss=1.0, limit=0.5, gradient_norm=1.0, losses={}, in_row=in_row
+    )
+
+
+def test_reactions_are_chosen_by_kind_and_too_many_stop_whatever_they_say():
+    guard = LossGuard(on_non_finite=roll_back, on_spike=skip, max_in_row=2)
+    assert guard.react(_anomaly(Kind.NON_FINITE)) == Decision.ROLL_BACK
+    assert guard.react(_anomaly(Kind.SPIKE, in_row=2)) == Decision.SKIP
+    assert guard.react(_anomaly(Kind.SPIKE, in_row=3)) == Decision.STOP
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"spike_factor": 0.0}, r"spike_factor is 0\.0; set SPIKE_FACTOR to .* or to None"),
+        ({"max_in_row": -1}, r"max_in_row is -1; set MAX_ANOMALIES_IN_ROW to 0 or more"),
+        ({"decay": 1.0}, r"decay is 1\.0 and LossGuard\.warmup_steps 100; they must lie in \[0, 1"),
+        ({"warmup_steps": 0}, r"warmup_steps 0; they must lie in \[0, 1\) and be 1 or more"),
+    ],
+)
+def test_values_out_of_range_name_what_to_set(values, message):
+    with pytest.raises(ValueError, match=message):
+        LossGuard(**values)
