@@ -1,4 +1,4 @@
-"""Tests of codet5p_jax.training.stream_checks; the messages through gin are in cli/test_train.py."""
+"""Tests of training.stream_checks; what gin files give rise to is in cli/test_train.py."""
 
 import jax
 import pytest

@@ -1,0 +1,285 @@
+"""Every recipe builds as published, with shapes alone; and its toy twin trains."""
+
+import copy
+import json
+import math
+import pathlib
+
+import gin
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import seqio
+from flax import linen as nn
+
+import tasks
+from codet5p_jax.cli import gin_config
+from codet5p_jax.cli.main import main
+from codet5p_jax.data.batches import batch_shapes
+from codet5p_jax.models.codet5p import abstract_params
+from codet5p_jax.training.checkpoints import load_metadata, load_params
+from tests.corpora import (  # noqa: F401
+    corpus_dir,
+    finished_corpus_dir,
+    registry,
+    tokenizer,
+    tokenizer_dir,
+)
+
+GIN = pathlib.Path(__file__).parent.parent / "gin"
+RECIPES = sorted(path.stem for path in (GIN / "recipes").glob("*.gin"))
+PLACES = ["MODEL_DIR=m", "CORPUS_DIR=c", "TOKENIZER_DIR=t", "INITIAL_CHECKPOINT_PATH=i"]
+
+# Parameters, as published (see docs/models.md), and steps of each phase with the batch of each
+# stream. The 770M of stage 2 was not published: 737,639,424 + 3 rows of 1024 + two heads.
+PUBLISHED = {
+    "stage1_220m": (
+        222_882_048,
+        [(10_000, [2048]), (100_000, [2048, 512, 512])],
+    ),
+    "stage1_770m": (
+        737_639_424,
+        [(10_000, [2048]), (100_000, [2048, 512, 512])],
+    ),
+    "stage1_220m_packed": (222_882_048, [(10_000, [1024]), (100_000, [896])]),
+    "stage1_220m_py": (222_882_048, [(8_540, [512, 512])]),
+    "stage2_220m": (223_082_754, [(75_400, [256])]),
+    "stage2_770m": (737_639_424 + 3 * 1024 + 1025 * 256 + 1025 * 2, [(75_400, [256])]),
+}
+EXAMPLE_LENGTHS = {  # paper section 4.2 and appendix B
+    "unimodal_span_denoising": {"inputs": 512, "targets": 128},
+    "unimodal_seq2seq_clm": {"inputs": 768, "targets": 600},
+    "unimodal_decoder_clm": {"inputs": 1, "targets": 1024},
+    "bimodal_pairs": {"text": 128, "code": 420},
+}
+PEAK_LEARNING_RATES = {"stage1": 2e-4, "stage2": 1e-4}
+
+
+def _published(recipe):
+    """Returns (curriculum, learning rate schedule, TRAIN_STEPS) of a recipe."""
+    gin_config.parse(gin_files=[f"recipes/{recipe}.gin"], bindings=PLACES)
+    curriculum, schedule = (
+        copy.deepcopy(gin.query_parameter(f"{name}/gin.macro.value"))  # makes what @ names
+        for name in ("CURRICULUM", "SCHEDULE")
+    )
+    return curriculum, schedule, gin.query_parameter("TRAIN_STEPS/gin.macro.value")
+
+
+def test_every_recipe_of_the_paper_is_checked_here():
+    ours = {name for name in RECIPES if not name.startswith("quickstart")}
+    assert ours == PUBLISHED.keys()
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_is_short_and_says_what_it_is(recipe):
+    lines = (GIN / "recipes" / f"{recipe}.gin").read_text().splitlines()
+    assert len(lines) < 40 and max(map(len, lines)) <= 110
+    assert lines[0].startswith("# ")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_steps_add_up_and_held_out_data_is_held_out(recipe):
+    curriculum, _, train_steps = _published(recipe)
+    assert curriculum.steps == train_steps
+    for stream in curriculum.streams.values():
+        assert stream.dataset.split == "train" and stream.dataset.shuffle
+        assert stream.eval_dataset.split == "validation" and not stream.eval_dataset.shuffle
+
+
+@pytest.mark.parametrize("recipe", PUBLISHED)
+def test_a_recipe_has_the_papers_steps_batches_lengths_and_rate(recipe):
+    _, phases = PUBLISHED[recipe]
+    curriculum, schedule, train_steps = _published(recipe)
+    assert [
+        (phase.steps, [stream.dataset.batch_size for stream in phase.streams])
+        for phase in curriculum.phases
+    ] == phases
+    for stream in curriculum.streams.values():
+        mixture = stream.dataset.mixture_or_task_name.removesuffix("_python")
+        for task, lengths in EXAMPLE_LENGTHS.items():
+            if task in (mixture, *(stream.dataset.example_lengths or ())):
+                assert stream.dataset.lengths_of(task) == lengths
+    warm, end = 1_000, train_steps
+    peak = PEAK_LEARNING_RATES[recipe.split("_")[0]]
+    np.testing.assert_allclose(
+        [schedule(step) for step in (0, warm, (warm + end) // 2, end)],
+        [0, peak, peak / 2, 0],
+        rtol=1e-3,
+        atol=1e-9,
+    )
+
+
+@pytest.mark.parametrize("recipe", PUBLISHED)
+def test_a_recipe_has_the_published_number_of_parameters(recipe):
+    """Counted in the shapes of the initialised model, without the rows that pad the vocabulary."""
+    curriculum, _, _ = _published(recipe)
+    config = next(iter(curriculum.streams.values())).objective.model.config
+    sizes = [math.prod(leaf.shape) for leaf in jax.tree.leaves(nn.unbox(abstract_params(config)))]
+    padding = (config.padded_vocab_size - config.vocab_size) * config.embed_dim
+    assert sum(sizes) - padding == PUBLISHED[recipe][0]
+
+
+@pytest.mark.parametrize("recipe", PUBLISHED)
+def test_a_recipe_traces_as_published(recipe, registry, corpus_dir, tokenizer_dir):  # noqa: F811
+    """The loss of every stream on a batch of its size, in shapes: nothing is allocated."""
+    tasks.register(corpus_dir, tokenizer_dir, languages=("python", "ruby"))
+    curriculum, _, _ = _published(recipe)
+    for stream in curriculum.streams.values():
+        objective, batch = stream.objective, _abstract_batch(stream.dataset)
+
+        def loss(rng, batch, objective=objective):
+            tokens = jnp.ones((1, 2), jnp.int32)
+            params = dict(nn.unbox(objective.model.init(rng, tokens, tokens))["params"])
+            params |= nn.unbox(objective.init_params(rng))
+            state = nn.unbox(objective.init(rng, params))
+            mean = objective.loss(params, state, batch, rng, train=True)[0]
+            return mean.total, mean.weight
+
+        total, weight = jax.eval_shape(loss, jax.random.key(0), batch)
+        assert total.shape == weight.shape == ()
+
+
+def _abstract_batch(dataset):
+    return {
+        name: jax.ShapeDtypeStruct(shape, jnp.int32)
+        for name, shape in batch_shapes(dataset).items()
+    }
+
+
+ONE_DEVICE = """
+from __gin__ import dynamic_registration
+from codet5p_jax.training import partitioning
+from tests import few_devices
+
+partitioning.Partitioner.devices = @few_devices.first_device()
+"""
+
+
+@pytest.fixture(scope="module")
+def train_toy(finished_corpus_dir, tokenizer_dir, tokenizer, tmp_path_factory):  # noqa: F811
+    """Returns a function that trains two steps of a recipe's toy twin on one device."""
+    one_device = tmp_path_factory.mktemp("gin") / "one_device.gin"
+    one_device.write_text(ONE_DEVICE)
+
+    def train(recipe, model_dir, *, initial=None):
+        values = {
+            "MODEL_DIR": model_dir,
+            "CORPUS_DIR": finished_corpus_dir,
+            "TOKENIZER_DIR": tokenizer_dir,
+            "VOCAB_SIZE": tokenizer.vocab_size,
+            "TWO_STAGE_VOCAB_SIZE": tokenizer.vocab_size + 3,
+            "DENOISING_STEPS": 1,
+            "ALL_STEPS": 1,
+            "TRAIN_STEPS": 2,
+            "WARMUP_STEPS": 1,
+            "LOG_PERIOD": 1,
+            "EVAL_PERIOD": None,
+            "INITIAL_CHECKPOINT_PATH": initial,
+        }
+        words = [f"--gin.{name}={value}" for name, value in values.items()]
+        files = [
+            f"--gin_file=recipes/{recipe}.gin",
+            "--gin_file=runs/toy.gin",
+            f"--gin_file={one_device}",
+        ]
+        seqio.TaskRegistry.reset()
+        seqio.MixtureRegistry.reset()
+        with pytest.raises(SystemExit) as stopped:
+            main(["train", *files, *words])
+        assert stopped.value.code == 0
+        return model_dir
+
+    yield train
+    seqio.TaskRegistry.reset()
+    seqio.MixtureRegistry.reset()
+
+
+@pytest.fixture(scope="module")
+def stage1_twin(train_toy, tmp_path_factory):
+    return train_toy("stage1_220m", tmp_path_factory.mktemp("toy") / "stage1_220m")
+
+
+def _logged(model_dir):
+    return [json.loads(line) for line in (model_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+def _losses(model_dir):
+    """The last logged loss of each stream."""
+    lines = [line for line in _logged(model_dir) if line["split"] == "train"]
+    merged = {k: v for line in lines for k, v in line.items() if k.endswith("/loss")}
+    assert lines[-1]["step"] == 2 and all(map(math.isfinite, merged.values()))
+    return merged.keys()
+
+
+# The twins of a 770M are those of the 220M: what differs in size, the toy replaces.
+SLOW = [name for name in RECIPES if "770m" in name]
+FROM_SCRATCH = [
+    "quickstart_stage1",
+    "quickstart_stage1_packed",
+    "stage1_220m_packed",
+    "stage1_770m",
+]
+FROM_STAGE_1 = ["quickstart_completion", "quickstart_stage2", "stage1_220m_py", "stage2_770m"]
+
+
+def _recipes(names):
+    return [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in names]
+
+
+def test_every_recipe_has_a_twin_that_is_trained_here():
+    assert {"stage1_220m", "stage2_220m", *FROM_SCRATCH, *FROM_STAGE_1} == set(RECIPES)
+
+
+STAGE_1_STREAMS = {"span_denoising/loss", "seq2seq_clm/loss", "decoder_clm/loss"}
+
+
+def test_the_twin_of_stage_1_trains_all_streams(stage1_twin):
+    assert _losses(stage1_twin) == STAGE_1_STREAMS
+
+
+@pytest.mark.parametrize("recipe", _recipes(FROM_SCRATCH))
+def test_the_twin_of_a_recipe_trains(recipe, train_toy, tmp_path):
+    model_dir = train_toy(recipe, tmp_path / recipe)
+    packed = recipe.endswith("_packed")
+    assert _losses(model_dir) == (
+        {"span_denoising/loss", "unimodal/loss"} if packed else STAGE_1_STREAMS
+    )
+    # Those of single examples, by which `codet5p eval` compares padded and packed runs.
+    assert load_metadata(model_dir)["task_feature_lengths"] == {
+        "span_denoising": {"inputs": 48, "targets": 20},
+        "seq2seq_clm": {"inputs": 40, "targets": 40},
+        "decoder_clm": {"inputs": 1, "targets": 48},
+        **({"unimodal": {"inputs": 96, "targets": 64}} if packed else {}),
+    }
+
+
+@pytest.mark.parametrize("recipe", _recipes(FROM_STAGE_1))
+def test_the_twin_of_a_later_recipe_trains_from_that_of_stage_1(
+    recipe, train_toy, stage1_twin, tmp_path
+):
+    model_dir = train_toy(recipe, tmp_path / recipe, initial=stage1_twin)
+    assert _losses(model_dir)
+    origin = load_metadata(model_dir)["initial_checkpoint"]
+    assert origin["path"] == str(stage1_twin)
+
+
+def test_the_twin_of_stage_2_takes_the_task_tokens_as_the_mean_row_and_says_so(
+    train_toy,
+    stage1_twin,
+    tmp_path,
+    tokenizer,  # noqa: F811
+):
+    model_dir = train_toy("stage2_220m", tmp_path / "stage2", initial=stage1_twin)
+    assert _losses(model_dir) == {"pairs/loss"}
+    origin = load_metadata(model_dir)["initial_checkpoint"]
+    size = tokenizer.vocab_size
+    assert origin["extended_rows"] == [size, size + 3] and origin["unused"] == []
+    assert any(name.startswith("projection/") for name in origin["fresh"])
+    before, after = (
+        load_params(run)["token_embedder"]["embedding"] for run in (stage1_twin, model_dir)
+    )
+    mean = before[:size].mean(axis=0)  # of rows of standard deviation 1
+    two_steps = 5e-3  # AdamW at a rate of 1e-3 moves no weight further
+    np.testing.assert_allclose(after[size : size + 3], np.tile(mean, (3, 1)), atol=two_steps)
+    np.testing.assert_allclose(after[:size], before[:size], atol=two_steps)
