@@ -20,6 +20,7 @@ from codet5p_jax.objectives.seq2seq import Seq2SeqObjective
 from codet5p_jax.training.anomalies import NonFiniteLossError
 from codet5p_jax.training.checkpoints import (
     CheckpointError,
+    Checkpoints,
     load_metadata,
     load_params,
     newest_step,
@@ -186,6 +187,18 @@ def test_metrics_hold_every_stream_of_its_phase_once_per_window(whole):
     assert "pairs/loss" not in lines[0] and "pairs/matching_loss" in lines[1]
     assert lines[1]["learning_rate"] > lines[2]["learning_rate"] > 0
     assert {"gradient_norm", "timing/steps_per_second"} <= lines[0].keys()
+
+
+def test_each_step_takes_one_batch_of_each_stream_of_its_phase(tiny_model, whole):
+    """Six steps on denoising; pairs come in at the third."""
+    checkpoints = Checkpoints(whole)
+    state, positions = _run(tiny_model, whole)._start(checkpoints)
+    checkpoints.close()
+    assert int(state.step) == int(state.updates) == STEPS
+    counts = {name: int(position["position"][0]) for name, position in positions.items()}
+    assert counts == {"denoising": STEPS, "pairs": STEPS - 2}
+    assert int(state.objective_state["pairs"].steps) == STEPS - 2
+    assert int(state.loss_statistics.count) == STEPS - 2  # of the second phase alone
 
 
 def test_the_loss_on_held_out_data_is_written_at_its_period(whole):

@@ -58,3 +58,27 @@ def test_a_window_gives_weighted_means_one_step_late():
     rest = window.close()
     assert rest.step == 3 and rest.metrics["a/loss"] == 5.0
     assert window.close() is None
+
+
+def test_a_rewound_run_writes_its_steps_again_once(tmp_path):
+    with MetricWriter(tmp_path) as writer:
+        for step in (1, 2, 3):
+            writer.write(step, "train", "p", {"loss": 1.0})
+        writer.rewind(1)
+        for step in (2, 3):
+            writer.write(step, "train", "p", {"loss": 2.0})
+    assert [(line["step"], line["loss"]) for line in _lines(tmp_path)] == [
+        (1, 1.0),
+        (2, 2.0),
+        (3, 2.0),
+    ]
+
+
+def test_a_metric_that_nothing_was_counted_for_is_left_out():
+    window = MetricWindow(period=1)
+    nothing, one = (
+        WeightedMean(jnp.float32(0.0), jnp.float32(0.0)),
+        WeightedMean(jnp.float32(0.0), jnp.float32(1.0)),
+    )
+    window.add(1, {"a/loss": nothing, "a/nonpadding_tokens": nothing, "b/loss": one})
+    assert {k: v for k, v in window.close().metrics.items() if "timing" not in k} == {"b/loss": 0.0}
