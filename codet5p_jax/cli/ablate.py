@@ -172,19 +172,26 @@ def _write_and_print(
 
 
 def _stages(ablation: Ablation) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Yields (stage, rows) of each stage that is judged."""
-    from codet5p_jax.evaluation.ablation import METRICS, VALUES, compared
+    """Yields (stage, rows) of each stage of which something was measured."""
+    from codet5p_jax.evaluation.ablation import METRICS, compared
+
+    for stage in STAGES:
+        runs = {variant: _runs(ablation, stage, variant) for variant in ablation.judged(stage)}
+        if any(runs.values()):
+            yield stage, compared(runs, base=BASE, metrics=METRICS[stage])
+
+
+def _runs(ablation: Ablation, stage: str, variant: str) -> dict[int, dict[str, float]]:
+    """Returns seed -> metrics of a variant, of the runs that are done."""
+    from codet5p_jax.evaluation.ablation import VALUES
 
     done = read_done(ablation.out)
     stations = {station.name: station for station in ablation_plan.stations(ablation)}
-    for stage in STAGES:
-        runs: dict[str, dict[int, Any]] = {}
-        for variant in ablation.judged(stage):
-            runs[variant] = {}
-            for seed in ablation.seeds:
-                station = stations[ablation_plan.judging(stage, variant, seed)]
-                if is_done(station, done):
-                    evaluation = json.loads(station.result.read_text(encoding="utf-8"))
-                    runs[variant][seed] = VALUES[stage](evaluation)
-        if runs:
-            yield stage, compared(runs, base=BASE, metrics=METRICS[stage])
+    judging = {
+        seed: stations[ablation_plan.judging(stage, variant, seed)] for seed in ablation.seeds
+    }
+    return {
+        seed: VALUES[stage](json.loads(station.result.read_text(encoding="utf-8")))
+        for seed, station in judging.items()
+        if is_done(station, done)
+    }

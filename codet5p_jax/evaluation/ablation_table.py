@@ -55,7 +55,8 @@ def markdown(ablation: Mapping[str, Any]) -> str:
 
 def _title(ablation: Mapping[str, Any], stage: str) -> str:
     seeds = ", ".join(map(str, ablation["seeds"]))
-    return f"{ablation['base']}, {TITLES[stage]} (seeds {seeds})"
+    plural = "s" if len(ablation["seeds"]) > 1 else ""
+    return f"{ablation['base']}, {TITLES[stage]} (seed{plural} {seeds})"
 
 
 def _heading(metric: Metric) -> str:
