@@ -116,6 +116,12 @@ class LossGuard:
 
     def __post_init__(self) -> None:
         """Raises ValueError for values outside their range, naming the parameter."""
+        for name in ("on_non_finite", "on_spike"):
+            if not callable(getattr(self, name)):
+                raise ValueError(
+                    f"LossGuard.{name} is {getattr(self, name)!r}; set {name.upper()} to a "
+                    "function: @loss_guard.skip, @loss_guard.roll_back or @loss_guard.stop."
+                )
         if self.spike_factor is not None and not self.spike_factor > 0:
             raise ValueError(
                 f"LossGuard.spike_factor is {self.spike_factor}; set SPIKE_FACTOR to standard "

@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -64,18 +65,18 @@ class ParameterFactors:
         return merge_params(trainable, jax.tree.map(lambda leaf: leaf.astype(target), frozen))
 
 
-def parameter_factors(rules: ParameterRules, params: PyTree) -> ParameterFactors:
+def parameter_factors(rules: Sequence[Any], params: PyTree) -> ParameterFactors:
     """Returns the factor of every parameter: that of the first rule that matches its whole path.
 
     Args:
-        rules: See `ParameterRules`.
+        rules: See `ParameterRules`; checked here, since gin hands over whatever it is given.
         params: Nested dict of parameters, of their shapes or of boxes that hold them.
 
     Raises:
-        ValueError: A rule is no regular expression, has a factor of 0 or less or matches no
-            parameter; a parameter matches no rule; no parameter is trained.
+        ValueError: A rule is no pair, is no regular expression, has a factor of 0 or less or
+            matches no parameter; a parameter matches no rule; no parameter is trained.
     """
-    compiled = [(_compiled(pattern), _checked(pattern, factor)) for pattern, factor in rules]
+    compiled = [_checked_rule(rule) for rule in rules]
     paths = list(_flat(params))
     for pattern, _ in compiled:
         if not any(pattern.fullmatch(path) for path in paths):
@@ -108,23 +109,25 @@ def _first_match(rules: Sequence[tuple[re.Pattern[str], float | None]], path: st
     )
 
 
-def _compiled(pattern: str) -> re.Pattern[str]:
+def _checked_rule(rule: Any) -> tuple[re.Pattern[str], float | None]:
+    if not isinstance(rule, Sequence) or isinstance(rule, str) or len(rule) != 2:
+        raise ValueError(
+            f"{rule!r} of PARAMETER_RULES is no rule; write (regular expression, factor or None), "
+            'for example ("encoder/.*", None).'
+        )
+    pattern, factor = rule
+    if factor is not None and not factor > 0:
+        raise ValueError(
+            f"The rule {pattern!r} of PARAMETER_RULES has the factor {factor}; it must be more "
+            "than 0, or None to freeze what it matches."
+        )
     try:
-        return re.compile(pattern)
+        return re.compile(pattern), factor
     except re.error as error:
         raise ValueError(
             f"The rule {pattern!r} of PARAMETER_RULES is no regular expression: {error}. To match "
             'all below "encoder", write "encoder/.*".'
         ) from error
-
-
-def _checked(pattern: str, factor: float | None) -> float | None:
-    if factor is None or factor > 0:
-        return factor
-    raise ValueError(
-        f"The rule {pattern!r} of PARAMETER_RULES has the factor {factor}; it must be more than 0, "
-        "or None to freeze what it matches."
-    )
 
 
 def _nearest(pattern: str, paths: Sequence[str]) -> str:

@@ -136,6 +136,10 @@ def test_reactions_are_chosen_by_kind_and_too_many_stop_whatever_they_say():
     "values, message",
     [
         ({"spike_factor": 0.0}, r"spike_factor is 0\.0; set SPIKE_FACTOR to .* or to None"),
+        (
+            {"on_spike": "skip"},
+            r"on_spike is 'skip'; set ON_SPIKE to a function: @loss_guard\.skip",
+        ),
         ({"max_in_row": -1}, r"max_in_row is -1; set MAX_ANOMALIES_IN_ROW to 0 or more"),
         ({"decay": 1.0}, r"decay is 1\.0 and LossGuard\.warmup_steps 100; they must lie in \[0, 1"),
         ({"warmup_steps": 0}, r"warmup_steps 0; they must lie in \[0, 1\) and be 1 or more"),

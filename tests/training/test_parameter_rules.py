@@ -70,6 +70,7 @@ def test_only_frozen_parameters_change_their_dtype():
             [("encoder/*(", None)],
             r"'encoder/\*\(' of PARAMETER_RULES is no regular expression: .* write \"encoder/\.\*",
         ),
+        (["encoder/.*"], r"'encoder/\.\*' of PARAMETER_RULES is no rule; write \(regular expr"),
         ([(".*", 0.0)], r"'\.\*' of PARAMETER_RULES has the factor 0\.0; .* None to freeze"),
         ([(".*", -1.0)], r"has the factor -1\.0; it must be more than 0"),
     ],
