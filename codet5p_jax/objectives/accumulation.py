@@ -190,7 +190,8 @@ class _Moving:
 
     def __init__(self, primals: PyTree):
         """Reads it from what custom_vjp passes where symbolic zeros are on."""
-        leaves, self._structure = jax.tree.flatten(primals)
+        leaves, structure = jax.tree.flatten(primals)
+        self._structure: Any = structure
         self._moves = [leaf.perturbed for leaf in leaves]
 
     def take(self, tree: PyTree) -> list[Array]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Float, Int
 
@@ -284,6 +285,7 @@ class BimodalObjective:
         if self.momentum:
             own_keys = passes.momentum_features(state.momentum_params, tokens)
         queued = getattr(state.queue, f"{name}_features")
+        keys = jax.lax.stop_gradient(jnp.concatenate([own_keys, queued]))
         key_tokens = tokens
         if self.negatives_from_queue:
             key_tokens = jnp.concatenate([tokens, getattr(state.queue, f"{name}_tokens")])
@@ -291,7 +293,8 @@ class BimodalObjective:
             tokens=tokens,
             encoded=encoded,
             features=features,
-            keys=jax.lax.stop_gradient(jnp.concatenate([own_keys, queued])),
+            # On every device: each compares its own rows with all keys.
+            keys=nn.with_logical_constraint(keys, (None, None)),
             key_tokens=key_tokens,
         )
 
@@ -484,12 +487,8 @@ class _Passes:
             return loss(self.params, encoded, (*data, rng), targets.shape[1])
         groups = self._groups(targets)
 
-        def of_length(length: int) -> Callable[..., tuple[Array, TokenLoss]]:
-            def with_total(params: PyTree, encoded: Array, data: Any) -> tuple[Array, TokenLoss]:
-                result = loss(params, encoded, data, length)
-                return result.loss.total, result
-
-            return with_total
+        def of_length(length: int) -> Callable[..., tuple[Any, TokenLoss]]:
+            return lambda *inputs: loss(*inputs, length).total_and_sums()
 
         losses = [of_length(length) for length in groups.lengths]
         parts = (*groups.split(data), jax.random.split(rng, groups.count))

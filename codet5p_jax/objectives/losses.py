@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +32,10 @@ class TokenLoss(struct.PyTreeNode):
             self.cross_entropy + other.cross_entropy,
             self.accuracy + other.accuracy,
         )
+
+    def total_and_sums(self) -> tuple[Any, "TokenLoss"]:
+        """Returns the sum that has a gradient and all sums, as `sum_over_chunks` asks for."""
+        return self.loss.total, self
 
     def with_total(self, total: Float[Array, ""]) -> "TokenLoss":
         """Returns these sums with `total`, which has a gradient, as that of the loss."""
@@ -159,9 +164,8 @@ def chunked_token_cross_entropy(
         x = jnp.pad(x, [(0, 0), (0, -length % chunk_length)] + [(0, 0)] * (x.ndim - 2))
         return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk_length, *x.shape[2:]), 1, 0)
 
-    def chunk_loss(params: PyTree, hidden: Array, data: PyTree) -> tuple[Array, TokenLoss]:
-        result = loss_of_logits(logits_fn(params, hidden), *data)
-        return result.loss.total, result
+    def chunk_loss(params: PyTree, hidden: Array, data: PyTree) -> tuple[Any, TokenLoss]:
+        return loss_of_logits(logits_fn(params, hidden), *data).total_and_sums()
 
     total, sums = sum_over_chunks(
         [chunk_loss], params, chunks(hidden), (chunks(targets), chunks(weights))

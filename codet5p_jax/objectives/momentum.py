@@ -67,14 +67,15 @@ class Queue(struct.PyTreeNode):
         if self.size == 0:
             return self
         batch = pair_ids.shape[0]
-        slot = self.pointer // batch
+        row = jnp.arange(self.size) - self.pointer  # of the batch, for each entry
+        is_written = (row >= 0) & (row < batch)
 
         def write(entries: Array, rows: Array) -> Array:
-            # As whole slots: an update of one row is the one that XLA can do where the entries
-            # lie on several devices.
-            slots = entries.reshape(-1, batch, *entries.shape[1:])
-            updated = jax.lax.dynamic_update_slice_in_dim(slots, rows[None], slot, axis=0)
-            return updated.reshape(entries.shape)
+            # Entry by entry, not as an update of a slice: where entries and slices lie on several
+            # devices, XLA would gather the whole queue on each of them.
+            rows = nn.with_logical_constraint(rows, (None,) * rows.ndim)
+            mask = is_written.reshape(-1, *[1] * (rows.ndim - 1))
+            return jnp.where(mask, jnp.take(rows, row, axis=0, mode="clip"), entries)
 
         return Queue(
             text_features=write(self.text_features, text_features),

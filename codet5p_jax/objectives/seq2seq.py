@@ -91,9 +91,9 @@ class Seq2SeqObjective:
         if self.microbatches == 1:
             return self._loss_of_rows(params, batch, rng, train)
 
-        def loss(params: PyTree, _: PyTree, part: Any) -> tuple[Array, TokenLoss]:
-            result = self._loss_of_rows(params, *part, train)
-            return result.loss.total, result
+        def loss(params: PyTree, _: PyTree, data: Any) -> tuple[Any, TokenLoss]:
+            part, rng = data
+            return self._loss_of_rows(params, part, rng, train).total_and_sums()
 
         parts = microbatches(dict(batch), self.microbatches)
         rngs = jax.random.split(rng, self.microbatches)
