@@ -7,6 +7,7 @@ late, so that it waits for nothing. See anomalies.py for what the host does then
 import dataclasses
 import enum
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -94,6 +95,15 @@ def stop(anomaly: Anomaly) -> Decision:
     return Decision.STOP
 
 
+def check_reaction(name: str, reaction: Any) -> None:
+    """Raises ValueError where gin gave a name instead of a function."""
+    if not callable(reaction):
+        raise ValueError(
+            f"LossGuard.{name} is {reaction!r}; set {name.upper()} to a function: "
+            "@loss_guard.skip, @loss_guard.roll_back or @loss_guard.stop."
+        )
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossGuard:
     """What counts as wrong, and what to do about it.
@@ -116,12 +126,8 @@ class LossGuard:
 
     def __post_init__(self) -> None:
         """Raises ValueError for values outside their range, naming the parameter."""
-        for name in ("on_non_finite", "on_spike"):
-            if not callable(getattr(self, name)):
-                raise ValueError(
-                    f"LossGuard.{name} is {getattr(self, name)!r}; set {name.upper()} to a "
-                    "function: @loss_guard.skip, @loss_guard.roll_back or @loss_guard.stop."
-                )
+        check_reaction("on_non_finite", self.on_non_finite)
+        check_reaction("on_spike", self.on_spike)
         if self.spike_factor is not None and not self.spike_factor > 0:
             raise ValueError(
                 f"LossGuard.spike_factor is {self.spike_factor}; set SPIKE_FACTOR to standard "

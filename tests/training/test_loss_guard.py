@@ -10,6 +10,7 @@ from codet5p_jax.training.loss_guard import (
     Decision,
     Kind,
     LossGuard,
+    check_reaction,
     guarded_step,
     roll_back,
     skip,
@@ -136,10 +137,6 @@ def test_reactions_are_chosen_by_kind_and_too_many_stop_whatever_they_say():
     "values, message",
     [
         ({"spike_factor": 0.0}, r"spike_factor is 0\.0; set SPIKE_FACTOR to .* or to None"),
-        (
-            {"on_spike": "skip"},
-            r"on_spike is 'skip'; set ON_SPIKE to a function: @loss_guard\.skip",
-        ),
         ({"max_in_row": -1}, r"max_in_row is -1; set MAX_ANOMALIES_IN_ROW to 0 or more"),
         ({"decay": 1.0}, r"decay is 1\.0 and LossGuard\.warmup_steps 100; they must lie in \[0, 1"),
         ({"warmup_steps": 0}, r"warmup_steps 0; they must lie in \[0, 1\) and be 1 or more"),
@@ -148,3 +145,8 @@ def test_reactions_are_chosen_by_kind_and_too_many_stop_whatever_they_say():
 def test_values_out_of_range_name_what_to_set(values, message):
     with pytest.raises(ValueError, match=message):
         LossGuard(**values)
+
+
+def test_the_name_of_a_reaction_is_none():
+    with pytest.raises(ValueError, match=r"on_spike is 'skip'; set ON_SPIKE to a function: @loss"):
+        check_reaction("on_spike", "skip")
