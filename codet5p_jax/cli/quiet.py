@@ -39,6 +39,8 @@ def import_quietly() -> None:
         import seqio  # noqa: F401
         import tensorflow as tf
 
+        # A reader per objective, each compiled once, looks to TensorFlow like one compiled anew.
+        tf.get_logger().setLevel("ERROR")
         tf.config.set_visible_devices([], "GPU")  # TensorFlow reads files; JAX owns the devices
 
 
