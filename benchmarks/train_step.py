@@ -51,6 +51,7 @@ def serve_steps(workload: Workload, *, scan_unroll: int) -> None:
     from codet5p_jax.models.codet5p import CodeT5p
     from codet5p_jax.objectives.seq2seq import Seq2SeqObjective
     from codet5p_jax.training.curriculum import Stream
+    from codet5p_jax.training.loss_guard import STOP_ON_NON_FINITE, guarded_step
     from codet5p_jax.training.optimizer import adamw
     from codet5p_jax.training.state import TrainState
     from codet5p_jax.training.step import train_step
@@ -80,15 +81,16 @@ def serve_steps(workload: Workload, *, scan_unroll: int) -> None:
     step = functools.partial(
         train_step, streams=[stream], optimizer=optimizer, learning_rate=schedule
     )
+    guarded = functools.partial(guarded_step, step=step, guard=STOP_ON_NON_FINITE, first_step=0)
     state = jax.jit(create)(jax.random.key(0))
     start_time = time.perf_counter()
-    compiled = jax.jit(step, donate_argnums=0).lower(state, {"lm": batch}).compile()
+    compiled = jax.jit(guarded, donate_argnums=0).lower(state, {"lm": batch}).compile()
     compile_seconds = time.perf_counter() - start_time
 
     def steps(count: int) -> None:
         nonlocal state
         for _ in range(count):
-            state, metrics = compiled(state, {"lm": batch})
+            state, metrics, _ = compiled(state, {"lm": batch})
         jax.block_until_ready((state, metrics))
 
     serve(
