@@ -119,9 +119,16 @@ def _config(arguments: argparse.Namespace, lengths: Lengths) -> Evaluation:
 
 
 def read_streams(
-    arguments: argparse.Namespace, lengths: Lengths, vocab_size: int
+    arguments: argparse.Namespace, lengths: Lengths, vocab_size: int, *, flag: str = "--before"
 ) -> list[HeldOutStream]:
-    """Reads the streams whose lengths in training are known, and says which are left out."""
+    """Reads the streams whose lengths in training are known, and says which are left out.
+
+    Args:
+        arguments: Those of the command: corpus, tokenizer, examples.
+        lengths: What is known.
+        vocab_size: Ids of the unigram model.
+        flag: How the command is told of another MODEL_DIR that knows lengths.
+    """
     import tasks
     from codet5p_jax.evaluation.heldout_streams import read_stream
 
@@ -129,7 +136,7 @@ def read_streams(
     if unknown:
         print(
             f"No losses of {', '.join(unknown)}: no model given was trained on them. Give the "
-            "MODEL_DIR of stage 1 as --before."
+            f"MODEL_DIR of stage 1 as {flag}."
         )
     tasks.register(arguments.corpus, arguments.tokenizer)
     return [

@@ -69,7 +69,9 @@ def _losses(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         stream_losses(
             stream.objective, stream.batches, models={"loss": trained}, unigram=stream.unigram
         )
-        for stream in read_streams(arguments, lengths, trained.model.config.vocab_size)
+        for stream in read_streams(
+            arguments, lengths, trained.model.config.vocab_size, flag="--lengths_of"
+        )
     ]
 
 
