@@ -10,7 +10,7 @@ from typing import Any
 
 from codet5p_jax.cli import ablation_plan
 from codet5p_jax.cli.ablation_plan import BASE, STAGES, Ablation, Overlay
-from codet5p_jax.cli.eval import write_json
+from codet5p_jax.cli.eval import positive, write_json
 from codet5p_jax.cli.pretrain import RECIPES, find_recipe
 from codet5p_jax.cli.stations import (
     STOPPED,
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="overlay, such as ablations/stage2/without_matching.gin; its folder says which stage "
         "it changes; repeatable, each is a variant",
     )
-    add("--seeds", type=_positive, default=3, help="runs of each variant (%(default)s)")
+    add("--seeds", type=positive, default=3, help="runs of each variant (%(default)s)")
     add("--out", required=True, metavar="DIR", help="folder for everything that is made")
     add("--corpus", metavar="DIR", help="corpus (default: the base's, built in --out)")
     add("--tokenizer", metavar="DIR", help="tokenizer (default: the base's, trained in --out)")
@@ -63,13 +63,6 @@ def run(arguments: argparse.Namespace) -> int:
     failed, code = _run_stations(stations, out)
     _write_and_print(ablation, changes, failed, out)
     return code or (1 if failed else 0)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {value}")
-    return value
 
 
 def _ablation(arguments: argparse.Namespace, out: pathlib.Path) -> Ablation:

@@ -34,21 +34,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--corpus", required=True, metavar="DIR", help="output of codet5p corpus build")
     add("--tokenizer", required=True, metavar="DIR", help="output of codet5p tokenizer train")
     add("--out", metavar="FILE", help="result (default: MODEL_DIR/evaluation.json)")
-    add("--pairs", type=_positive, default=1000, help="held-out text-code pairs (%(default)s)")
+    add("--pairs", type=positive, default=1000, help="held-out text-code pairs (%(default)s)")
     add(
         "--rerank_queries",
-        type=_positive,
+        type=positive,
         default=defaults.rerank_queries,
         help="texts whose 32 nearest codes are re-ranked, the slow part (%(default)s)",
     )
     add(
         "--examples",
-        type=_positive,
+        type=positive,
         default=128,
         help="held-out examples per stream for the losses (%(default)s)",
     )
-    add("--text_length", type=_positive, help="tokens per text (default: as in training)")
-    add("--code_length", type=_positive, help="tokens per code (default: as in training)")
+    add("--text_length", type=positive, help="tokens per text (default: as in training)")
+    add("--code_length", type=positive, help="tokens per code (default: as in training)")
     add("--seed", type=int, default=0, help="seed of order, negatives, bootstrap (%(default)s)")
 
 
@@ -84,7 +84,8 @@ def run(arguments: argparse.Namespace) -> None:
     _print(evaluation, path)
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """Returns a count of a command line; argparse shows what is wrong with it."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be 1 or more, got {value}")

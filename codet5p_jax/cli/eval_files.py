@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from codet5p_jax.cli.eval import LOG_WIDTH, load_trained, read_streams, write_json
+from codet5p_jax.cli.eval import LOG_WIDTH, load_trained, positive, read_streams, write_json
 from codet5p_jax.evaluation.completion import (
     CompletionSetting,
     completion_examples,
@@ -38,8 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--corpus", required=True, metavar="DIR", help="output of codet5p corpus build")
     add("--tokenizer", required=True, metavar="DIR", help="output of codet5p tokenizer train")
     add("--out", metavar="FILE", help="result (default: MODEL_DIR/eval_files.json)")
-    add("--examples", type=int, default=256, help="held-out examples per stream (%(default)s)")
-    add("--lines", type=int, default=400, help="lines to complete (%(default)s)")
+    add(
+        "--examples",
+        type=positive,
+        default=256,
+        help="held-out examples per stream (%(default)s)",
+    )
+    add("--lines", type=positive, default=400, help="lines to complete (%(default)s)")
     add("--seed", type=int, default=0, help="another seed asks for other lines (%(default)s)")
 
 

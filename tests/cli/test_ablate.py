@@ -4,11 +4,13 @@ import json
 import pathlib
 import shutil
 
+import gin
 import pytest
 
 from codet5p_jax.cli import ablation_plan, gin_config, pretrain, stations
 from codet5p_jax.cli.ablation_plan import Ablation, Overlay
 from codet5p_jax.cli.pretrain import RECIPES, Recipe
+from codet5p_jax.training.curriculum import Curriculum
 from tests.corpora import corpus_dir, tokenizer, tokenizer_dir  # noqa: F401
 
 WITHOUT_CLM = "ablations/stage1/without_clm.gin"
@@ -282,7 +284,16 @@ def test_every_overlay_changes_something_in_a_recipe_of_its_stage(path):
     assert any(changes)
 
 
-# A real ablation: twelve processes, a tiny model, a tiny corpus.
+@pytest.mark.parametrize("path", OVERLAYS)
+def test_every_overlay_builds_a_curriculum_of_as_many_steps_as_the_quickstart(path):
+    recipe = getattr(RECIPES["quickstart"], Overlay.from_file(path).stage)
+    base, varied = ablation_plan.resolved([recipe]), ablation_plan.resolved([recipe, path])
+    name = "codet5p_jax.cli.train_command.train.train_steps"
+    assert varied[name] == base[name]
+    assert gin.get_configurable(Curriculum)().steps == int(base[name])
+
+
+# Real ablations: twelve processes, a tiny model, a tiny corpus.
 
 TOY = """
 include "models/codet5p_test.gin"

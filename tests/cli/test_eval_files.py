@@ -66,3 +66,8 @@ def test_a_model_that_was_not_trained_to_complete_is_an_error(
 ):
     code, _, error = _eval_files(codet5p, model_dir, corpus_dir)
     assert code == 2 and "cannot complete lines. Finetune it with" in error
+
+
+def test_counts_below_one_are_an_error(model_dir, codet5p, tmp_path):
+    code, _, error = _eval_files(codet5p, model_dir, tmp_path, "--lines=0")
+    assert code == 2 and "must be 1 or more, got 0" in error
