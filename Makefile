@@ -43,6 +43,8 @@ format: setup  ## mend style and formatting
 
 bench: setup  ## the benchmarks; tables here, figures in benchmarks/results
 	$(BIN)/python -m benchmarks.train_step
+	$(BIN)/python -m benchmarks.stage2_step
+	$(BIN)/python -m benchmarks.step_memory
 	$(BIN)/python -m benchmarks.data
 	$(BIN)/python -m benchmarks.startup
 
