@@ -87,6 +87,12 @@ def test_steps_add_up_and_held_out_data_is_held_out(recipe):
         assert stream.eval_dataset.split == "validation" and not stream.eval_dataset.shuffle
 
 
+@pytest.mark.parametrize("recipe", ["stage1_220m_py", "stage2_220m", "stage2_770m"])
+def test_a_recipe_that_starts_from_another_run_asks_for_it(recipe):
+    with pytest.raises(gin_config.GinConfigError, match="needs INITIAL_CHECKPOINT_PATH"):
+        gin_config.parse(gin_files=[f"recipes/{recipe}.gin"], bindings=PLACES[:3])
+
+
 @pytest.mark.parametrize("recipe", PUBLISHED)
 def test_a_recipe_has_the_papers_steps_batches_lengths_and_rate(recipe):
     _, phases = PUBLISHED[recipe]

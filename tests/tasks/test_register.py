@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import seqio
 
@@ -63,6 +64,18 @@ def test_rates_that_draw_nothing_or_of_other_objectives_are_refused(
         ValueError, match=r"OBJECTIVE_RATES is .*unimodal_seq2seq_clm, unimodal_dec"
     ):
         tasks.register(corpus_dir, tokenizer_dir, objective_rates=rates)
+
+
+@pytest.mark.parametrize("whole_words", [True, False])
+def test_span_denoising_masks_words_or_tokens_as_registered(corpus_dir, tokenizer_dir, whole_words):
+    tasks.register(corpus_dir, tokenizer_dir, languages=LANGUAGES, mask_whole_words=whole_words)
+    task = seqio.TaskRegistry.get("unimodal_span_denoising_ruby")
+    dataset = task.get_dataset({"inputs": 64, "targets": 40}, "train", shuffle=False)
+    targets = [row["targets"] for row in dataset.take(200).as_numpy_iterator()]
+    sentinels = 1_000  # the first of the ids that are no text
+    spans = [s for row in targets for s in np.split(row, np.flatnonzero(row >= sentinels))[1:]]
+    longest = max(np.count_nonzero(span > 2) - 1 for span in spans)
+    assert (longest > 5) == whole_words  # five words are more tokens than five; five tokens never
 
 
 def test_registering_twice_alike_does_nothing(corpus_dir, tokenizer_dir, tokenizer):

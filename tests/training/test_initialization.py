@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from codet5p_jax.training.initialization import transfer_params
+from codet5p_jax.training.initialization import read_origin, transfer_params, write_origin
 
 
 def _params(vocab, width=2, head=False):
@@ -45,3 +45,17 @@ def test_what_has_no_place_is_listed():
 def test_a_checkpoint_that_does_not_fit_is_refused(source, size, message):
     with pytest.raises(ValueError, match=message):
         transfer_params(_params(vocab=4), source, vocab_size=4, source_vocab_size=size)
+
+
+def test_where_parameters_come_from_is_read_as_it_was_written(tmp_path):
+    assert read_origin(tmp_path) is None
+    transfer = transfer_params(
+        _params(vocab=8, head=True), _params(vocab=6), vocab_size=7, source_vocab_size=4
+    )
+    write_origin(tmp_path, "/runs/stage1", transfer)
+    assert read_origin(tmp_path) == {
+        "path": "/runs/stage1",
+        "fresh": ["projection/bias"],
+        "unused": [],
+        "extended_rows": [4, 7],
+    }
