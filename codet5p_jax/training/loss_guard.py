@@ -17,7 +17,7 @@ from codet5p_jax.training.loss_statistics import LossStatistics
 from codet5p_jax.training.state import TrainState
 from codet5p_jax.typing import Batch, Leaf, Metrics, PyTree, WeightedMean
 
-TrainStep = Callable[[TrainState, Mapping[str, Batch]], tuple[TrainState, Metrics]]
+TrainStep = Callable[..., tuple[TrainState, Metrics]]  # train_step, but for its `accept`
 
 
 class Kind(enum.IntEnum):
@@ -184,12 +184,16 @@ def guarded_step(
     Args:
         state: State before the update.
         batches: Stream name -> global batch.
-        step: The step that is guarded.
+        step: `train_step` with all arguments but `accept`.
         guard: What counts as wrong.
         first_step: Step that the phase begins at, where the statistics of the loss do, too.
     """
     statistics = state.loss_statistics.restarted(state.step == first_step)
-    new, metrics = step(state, batches)
+
+    def accept(metrics: Metrics) -> jax.Array:
+        return guard.judge(statistics, metrics).kind == Kind.HEALTHY
+
+    new, metrics = step(state, batches, accept=accept)
     verdict = guard.judge(statistics, metrics)
     healthy = verdict.kind == Kind.HEALTHY
     after = _choose(
@@ -198,8 +202,6 @@ def guarded_step(
         statistics.replace(skipped=statistics.skipped + 1),
     )
     chosen = new.replace(
-        params=_choose(healthy, new.params, state.params),
-        opt_state=_choose(healthy, new.opt_state, state.opt_state),
         objective_state=_choose(healthy, new.objective_state, state.objective_state),
         loss_statistics=after,
     )
@@ -207,7 +209,7 @@ def guarded_step(
 
 
 def _choose(healthy: jax.Array, new: PyTree, old: PyTree) -> PyTree:
-    """Returns `new` or `old`; a leaf that is both, a frozen parameter, is left alone."""
+    """Returns `new` or `old`; a leaf that is both is left alone."""
     return jax.tree.map(lambda n, o: n if n is o else jnp.where(healthy, n, o), new, old)
 
 

@@ -1,6 +1,7 @@
 """One optimizer step, and one evaluation step, as pure functions of (state, batches)."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,7 @@ def train_step(
     optimizer: optax.GradientTransformation,
     learning_rate: optax.Schedule,
     parameter_rules: ParameterRules = EVERY_PARAMETER,
+    accept: Callable[[Metrics], jax.Array] | None = None,
 ) -> tuple[TrainState, Metrics]:
     """Returns the state after one update on one batch of each stream, and their metrics.
 
@@ -38,6 +40,8 @@ def train_step(
         optimizer: Gradients -> updates, of trainable parameters.
         learning_rate: Update -> learning rate, for the metrics only.
         parameter_rules: What is trained, with which factor on the updates.
+        accept: Losses and gradient norms -> bool [], whether the optimizer shall run; where not,
+            parameters and its state stay as they are. None always runs it.
     """
     factors = parameter_factors(parameter_rules, state.params)
     trainable, frozen = factors.split(state.params)
@@ -57,15 +61,25 @@ def train_step(
         return total, (metrics | {"loss": _scalar(total)}, objective_state)
 
     grads, (metrics, objective_state) = jax.grad(loss_fn, has_aux=True)(trainable)
-    updates, opt_state = optimizer.update(grads, state.opt_state, trainable)
-    updates = factors.scale(updates)
-    trainable = optax.apply_updates(trainable, updates)
-    metrics |= {
-        "learning_rate": _scalar(learning_rate(state.updates)),
-        **_norms("gradient_norm", grads),
-        **_norms("update_norm", updates),
-        **_norms("parameter_norm", trainable),
-    }
+    metrics |= _norms("gradient_norm", grads)
+
+    def update(trainable: PyTree, opt_state: optax.OptState):
+        updates, opt_state = optimizer.update(grads, opt_state, trainable)
+        updates = factors.scale(updates)
+        return optax.apply_updates(trainable, updates), opt_state, _norms("update_norm", updates)
+
+    def leave(trainable: PyTree, opt_state: optax.OptState):
+        return trainable, opt_state, _norms("update_norm", jax.tree.map(jnp.zeros_like, grads))
+
+    # A branch, since choosing between old and new doubles what an optimizer reads and writes.
+    run = (
+        update
+        if accept is None
+        else functools.partial(jax.lax.cond, accept(metrics), update, leave)
+    )
+    trainable, opt_state, update_norms = run(trainable, state.opt_state)
+    metrics |= {"learning_rate": _scalar(learning_rate(state.updates))}
+    metrics |= update_norms | _norms("parameter_norm", trainable)
     new_state = state.replace(
         step=state.step + 1,
         params=merge_params(trainable, frozen),
