@@ -291,6 +291,7 @@ def test_frozen_parameters_stay_as_they_were_taken_through_a_restart(tiny_model,
     assert trained["token_embedder"]["embedding"].dtype == jnp.bfloat16
     norms = [params["decoder"]["final_norm"]["scale"] for params in (trained, taken)]
     assert (norms[0] != norms[1]).all() and norms[0].dtype == np.float32
+    (tmp_path / "full").mkdir()
     full = _short_run(tiny_model, tmp_path / "full", initial_checkpoint_path=str(tmp_path))
     assert {
         leaf.dtype for leaf in jax.tree.leaves(full._initial_state(full._initial_params()).params)
