@@ -92,8 +92,9 @@ def serve_steps(variant: Variant) -> None:
     from codet5p_jax.models.config import model_config
     from codet5p_jax.objectives.seq2seq import Seq2SeqObjective
     from codet5p_jax.training.curriculum import Stream
+    from codet5p_jax.training.loss_guard import STOP_ON_NON_FINITE, guarded_step
     from codet5p_jax.training.optimizer import adamw
-    from codet5p_jax.training.parameter_rules import TRAIN_ALL, split_params
+    from codet5p_jax.training.parameter_rules import EVERY_PARAMETER, parameter_factors
     from codet5p_jax.training.state import TrainState
     from codet5p_jax.training.step import train_step
 
@@ -113,7 +114,7 @@ def serve_steps(variant: Variant) -> None:
         "decoder_target_tokens": jnp.asarray(targets),
         "decoder_loss_weights": jnp.ones(targets.shape, jnp.float32),
     }
-    rules = [("decoder/.*", None), *TRAIN_ALL] if variant.frozen else TRAIN_ALL
+    rules = [("decoder/.*", None), *EVERY_PARAMETER] if variant.frozen else EVERY_PARAMETER
     schedule = optax.constant_schedule(1e-4)
     optimizer = adamw(schedule)
     objective = Seq2SeqObjective(model=model, chunk_length=variant.chunk_length)
@@ -121,10 +122,8 @@ def serve_steps(variant: Variant) -> None:
     def create(rng: jax.Array) -> TrainState:
         tokens = jnp.ones([1, 2], jnp.int32)
         params = nn.unbox(model.init(rng, tokens, tokens)["params"])
-        opt_state = optimizer.init(split_params(params, rules)[0])
-        return TrainState.create(
-            params=params, opt_state=opt_state, objective_state={"lm": {}}, rng=rng
-        )
+        trainable, _ = parameter_factors(rules, params).split(params)
+        return TrainState(jnp.int32(0), params, optimizer.init(trainable), {"lm": {}}, rng)
 
     step = functools.partial(
         train_step,
@@ -134,16 +133,17 @@ def serve_steps(variant: Variant) -> None:
         parameter_rules=rules,
     )
     state = jax.jit(create)(jax.random.key(0))
-    compiled = jax.jit(step, donate_argnums=0).lower(state, {"lm": batch}).compile()
+    guarded = functools.partial(guarded_step, step=step, guard=STOP_ON_NON_FINITE, first_step=0)
+    compiled = jax.jit(guarded, donate_argnums=0).lower(state, {"lm": batch}).compile()
     memory = compiled.memory_analysis()
 
     def steps(count: int) -> None:
         nonlocal state
         for _ in range(count):
-            state, metrics = compiled(state, {"lm": batch})
+            state, metrics, _ = compiled(state, {"lm": batch})
         jax.block_until_ready((state, metrics))
 
-    state, metrics = compiled(state, {"lm": batch})
+    state, metrics, _ = compiled(state, {"lm": batch})
     serve(
         steps,
         facts={
