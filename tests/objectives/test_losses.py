@@ -22,13 +22,13 @@ def _tokens(seed=0, batch=3, length=7, vocab=11):
     return jnp.asarray(logits), jnp.asarray(targets), jnp.asarray(weights)
 
 
-@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
-def test_token_cross_entropy_and_its_gradient_match_torch(label_smoothing):
+@pytest.mark.parametrize(("label_smoothing", "z_loss"), [(0.0, 0.0), (0.1, 0.0), (0.1, 0.02)])
+def test_token_cross_entropy_and_its_gradient_match_torch(label_smoothing, z_loss):
     logits, targets, weights = _tokens()
 
     def mean(logits):
         return token_cross_entropy(
-            logits, targets, weights, label_smoothing=label_smoothing
+            logits, targets, weights, label_smoothing=label_smoothing, z_loss=z_loss
         ).loss.compute()
 
     value, gradient = jax.value_and_grad(mean)(logits)
@@ -40,6 +40,7 @@ def test_token_cross_entropy_and_its_gradient_match_torch(label_smoothing):
         reduction="none",
         label_smoothing=label_smoothing,
     )
+    each = each + z_loss * torch.logsumexp(torch_logits.reshape(-1, 11), dim=-1) ** 2
     expected = (each * torch.tensor(np.array(weights)).reshape(-1)).sum() / float(weights.sum())
     expected.backward()
     np.testing.assert_allclose(value, expected.item(), rtol=1e-5)
