@@ -40,7 +40,7 @@ class DatasetConfig:
 
     Attributes:
         mixture_or_task_name: Name in SeqIO's registry (gin: MIXTURE_OR_TASK_NAME).
-        task_feature_lengths: Tokens per sequence feature (gin: TASK_FEATURE_LENGTHS).
+        task_feature_lengths: Tokens per sequence feature.
         batch_size: Rows of the global batch (gin: BATCH_SIZE).
         split: Name of the split.
         shuffle: Whether files, records and rows are shuffled.
@@ -74,8 +74,8 @@ class DatasetConfig:
     def __post_init__(self):
         if self.batch_size % self.num_virtual_shards:
             raise ValueError(
-                f"BATCH_SIZE of {self.mixture_or_task_name!r} is {self.batch_size}, which is no "
-                f"multiple of the {self.num_virtual_shards} virtual shards. Change BATCH_SIZE or "
+                f"DatasetConfig.batch_size of {self.mixture_or_task_name!r} is {self.batch_size}, "
+                f"no multiple of the {self.num_virtual_shards} virtual shards. Change it or "
                 "DatasetConfig.num_virtual_shards in gin; the latter must stay the same for "
                 "the whole run."
             )
@@ -303,7 +303,8 @@ def _check_lengths(provider: seqio.Task | seqio.Mixture, config: DatasetConfig) 
     expected = {n for n, f in provider.output_features.items() if f.rank == 1}
     if expected != set(config.task_feature_lengths):
         raise ValueError(
-            f"TASK_FEATURE_LENGTHS gives lengths of {sorted(config.task_feature_lengths)}; "
+            "DatasetConfig.task_feature_lengths gives lengths of "
+            f"{sorted(config.task_feature_lengths)}; "
             f"{config.mixture_or_task_name!r} has the sequence features {sorted(expected)}."
         )
     for task in tasks_of(provider):

@@ -42,7 +42,7 @@ class EnclosePairs:
         for _, name in self.names:
             if sequence_length[name] <= BOUNDARY_TOKENS:
                 raise ValueError(
-                    f"TASK_FEATURE_LENGTHS gives {name!r} {sequence_length[name]} tokens; <s>, "
+                    f"The lengths give {name!r} {sequence_length[name]} tokens; <s>, "
                     "</s> and a token between them need 3."
                 )
 

@@ -61,7 +61,7 @@ class SplitAtPivot:
         if length < 2:
             raise ValueError(
                 "Seq2seq causal language modeling needs room for [CLM] and a token in the inputs, "
-                "and for <s>, a token and </s> in the targets; TASK_FEATURE_LENGTHS gives "
+                "and for <s>, a token and </s> in the targets; got "
                 f"{dict(sequence_length)}."
             )
         return length
@@ -114,5 +114,5 @@ class PredictAll:
         if sequence_length["targets"] <= BOUNDARY_TOKENS or sequence_length["inputs"] < 1:
             raise ValueError(
                 "Decoder-only causal language modeling needs inputs of 1 token and targets of 3 "
-                f"or more; TASK_FEATURE_LENGTHS gives {dict(sequence_length)}."
+                f"or more; got {dict(sequence_length)}."
             )

@@ -83,8 +83,7 @@ class SpanDenoising:
             needed = math.ceil((MAX_WORD_TOKENS + 1) * (1 - shortening)) + BOUNDARY_TOKENS
             raise ValueError(
                 f"Span denoising cuts between words of up to {MAX_WORD_TOKENS} tokens, so its "
-                f"inputs need {needed} tokens; TASK_FEATURE_LENGTHS gives "
-                f"{sequence_length['inputs']}. Raise 'inputs'."
+                f"inputs need {needed} tokens; got {sequence_length['inputs']}. Raise 'inputs'."
             )
 
     def _check_targets(
@@ -97,12 +96,12 @@ class SpanDenoising:
             raise ValueError(
                 f"Span denoising of inputs of {sequence_length['inputs']} tokens masks {masked} of "
                 f"{length} in up to {spans} spans, so its targets need {needed} tokens; "
-                f"TASK_FEATURE_LENGTHS gives {sequence_length['targets']}. Raise 'targets'."
+                f"got {sequence_length['targets']}. Raise 'targets'."
             )
         if spans > NUM_SENTINELS:
             raise ValueError(
                 f"Span denoising of inputs of {sequence_length['inputs']} tokens needs {spans} "
-                f"sentinels; there are {NUM_SENTINELS}. Shorten 'inputs' in TASK_FEATURE_LENGTHS."
+                f"sentinels; there are {NUM_SENTINELS}. Shorten 'inputs'."
             )
 
     def choose_spans(

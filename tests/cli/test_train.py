@@ -85,7 +85,7 @@ BAD_BINDINGS = {
     "a batch that the virtual shards do not divide": (
         "stage1_220m",
         "CLM_BATCH_SIZE = 9",
-        r"BATCH_SIZE of 'unimodal_seq2seq_clm' is 9, .*2 virtual shards",
+        r"batch_size of 'unimodal_seq2seq_clm' is 9, .*2 virtual shards",
     ),
     "a queue that the batch does not divide": (
         "stage2_220m",

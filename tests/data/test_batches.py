@@ -299,7 +299,7 @@ def test_damage_that_appears_while_reading_is_named(own_cache, damage):
 def test_a_batch_must_be_a_multiple_of_the_virtual_shards():
     with pytest.raises(
         ValueError,
-        match=r"BATCH_SIZE of .* is 12.*8 virtual shards.*DatasetConfig\.num_virtual_shards",
+        match=r"batch_size of .* is 12.*8 virtual shards.*DatasetConfig\.num_virtual_shards",
     ):
         _config(batch_size=12)
 

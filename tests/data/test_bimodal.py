@@ -31,7 +31,7 @@ def test_sides_can_be_named_for_generation(tokenizer):
 
 
 def test_a_length_without_room_is_refused(tokenizer):
-    with pytest.raises(ValueError, match="gives 'code' 2 tokens"):
+    with pytest.raises(ValueError, match="give 'code' 2 tokens"):
         EnclosePairs(tokenizer=tokenizer)(
             _block(), seed=tf.constant([0, 0]), sequence_length={"text": 4, "code": 2}
         )

@@ -208,7 +208,7 @@ def test_chunks_fill_the_inputs(rows):
 
 def test_targets_too_short_for_the_share_name_the_length_needed(tokenizer):
     denoising = SpanDenoising(tokenizer=tokenizer)
-    with pytest.raises(ValueError, match="targets need 116 tokens; TASK_FEATURE_LENGTHS gives 100"):
+    with pytest.raises(ValueError, match="targets need 116 tokens; got 100"):
         denoising.chunk_length({"inputs": 512, "targets": 100})
     assert denoising.chunk_length({"inputs": 512, "targets": 116}) == 566
 
@@ -220,6 +220,6 @@ def test_inputs_that_need_too_many_sentinels_are_refused(tokenizer):
 
 def test_inputs_too_short_for_the_longest_word_name_the_length_needed(tokenizer):
     denoising = SpanDenoising(tokenizer=tokenizer)
-    with pytest.raises(ValueError, match="inputs need 18 tokens; TASK_FEATURE_LENGTHS gives 17"):
+    with pytest.raises(ValueError, match="inputs need 18 tokens; got 17"):
         denoising.check_lengths({"inputs": 17, "targets": 40})
     assert denoising.chunk_length({"inputs": 18, "targets": 40}) == 17
