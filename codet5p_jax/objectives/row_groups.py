@@ -15,7 +15,7 @@ from jaxtyping import Array, Int
 
 from codet5p_jax.typing import PyTree
 
-LANES = 8  # rows of a TPU tile: lengths are multiples of it
+SUBLANES = 8  # rows of a TPU tile: lengths are multiples of it
 
 
 class RowGroups(struct.PyTreeNode):
@@ -77,7 +77,7 @@ def group_rows(tokens: Int[Array, "batch length"], *, count: int, num_lengths: i
 
 def bucket_lengths(length: int, count: int) -> tuple[int, ...]:
     """Returns up to `count` evenly spaced lengths, multiples of 8; the last is `length`."""
-    steps = (math.ceil(length * i / count / LANES) * LANES for i in range(1, count))
+    steps = (math.ceil(length * i / count / SUBLANES) * SUBLANES for i in range(1, count))
     return (*sorted({step for step in steps if step < length}), length)
 
 
