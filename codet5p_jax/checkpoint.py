@@ -54,7 +54,7 @@ def load_checkpoint(
     found = newest_step(model_dir) if step is None else step
     assert found is not None  # else load_metadata had raised
     return Checkpoint(
-        params=load_params(model_dir, step),
+        params=load_params(model_dir, found),
         config=config,
         tokenizer=tokenizer,
         metadata=metadata,
