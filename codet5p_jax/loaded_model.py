@@ -68,7 +68,9 @@ class LoadedModel:
             texts: Code or other text.
             length: Longest text in tokens; the rest is cut off.
         """
-        return embed_tokens(self.model, self.params, self.tokens(texts, length=length))
+        # At full length: embed_tokens cuts each batch to one of a few lengths it is compiled for.
+        rows = token_rows(texts, self.tokenizer, length=length)
+        return embed_tokens(self.model, self.params, rows)
 
     def match(
         self, texts: Sequence[str], codes: Sequence[str], *, length: int = 512
