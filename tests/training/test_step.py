@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from codet5p_jax.objectives.seq2seq import Seq2SeqObjective
@@ -13,6 +14,7 @@ from codet5p_jax.training.optimizer import adamw
 from codet5p_jax.training.parameter_rules import EVERY_PARAMETER, parameter_factors
 from codet5p_jax.training.state import TrainState
 from codet5p_jax.training.step import train_step
+from codet5p_jax.typing import WeightedMean
 
 FROZEN_DECODER = [("decoder/.*", None), (".*", 1.0)]
 LEARNING_RATE = 0.01
@@ -139,6 +141,30 @@ def test_norms_are_of_all_that_is_trained_and_of_each_module(tiny_params, frozen
     )
 
 
-def test_the_loss_of_a_step_is_the_weighted_sum_of_its_streams(tiny_params, whole):
-    _, metrics = whole(_state(tiny_params), _batches())
-    assert float(metrics["loss"].compute()) == float(metrics["lm/loss"].compute())
+class SlopeObjective(Seq2SeqObjective):
+    """A loss that is a parameter times the slope in the batch."""
+
+    def loss(self, params, state, batch, rng, *, train):
+        total = 2 * batch["slope"] * params["module"]["weight"]
+        return WeightedMean(total, jnp.float32(2.0)), {}, state
+
+
+def test_the_loss_of_a_step_is_the_weighted_sum_of_its_streams(tiny_model):
+    """1/2 of a slope of 2, and 3 times one of 4: 13, which a rate of 1 subtracts."""
+    objective, optimizer = SlopeObjective(model=tiny_model), optax.sgd(1.0)
+    streams = [
+        Stream(name=name, objective=objective, dataset=None, weight=weight)
+        for name, weight in (("a", 0.5), ("b", 3.0))
+    ]
+    params = {"module": {"weight": jnp.float32(1.0)}}
+    state, metrics = train_step(
+        TrainState(
+            jnp.int32(0), params, optimizer.init(params), {"a": {}, "b": {}}, jax.random.key(0)
+        ),
+        {"a": {"slope": jnp.float32(2.0)}, "b": {"slope": jnp.float32(4.0)}},
+        streams=streams,
+        optimizer=optimizer,
+        learning_rate=lambda step: 1.0,
+    )
+    assert [float(metrics[name].compute()) for name in ("a/loss", "b/loss", "loss")] == [2, 4, 13]
+    assert float(state.params["module"]["weight"]) == 1 - 13
