@@ -91,6 +91,7 @@ def parse(*, gin_files: Sequence[str], bindings: Sequence[str]) -> None:
         gin.parse_config_files_and_bindings(list(gin_files), [], finalize_config=False)
         _check_macros(bindings)
         gin.parse_config(quoted)
+        _check_read(bindings)
         _check_required()
     except GinConfigError:
         raise
@@ -182,6 +183,35 @@ def _check_macros(bindings: Sequence[str]) -> None:
         name = binding.partition("=")[0].strip()
         if "." not in name and name not in known:
             raise GinConfigError(f"No gin file defines {name!r}. {nearest(name, list(known))}")
+
+
+def _check_read(bindings: Sequence[str]) -> None:
+    """A macro on the command line that no binding reads would change nothing, silently."""
+    macros = _macros()
+    read: set[str] = set()
+    for (_, selector), values in gin_internals._CONFIG.items():
+        if selector != "gin.macro":
+            _add_macros(list(values.values()), macros, read)
+    for binding in bindings:
+        name = binding.partition("=")[0].strip()
+        if name in macros and name not in read:
+            raise GinConfigError(
+                f"Nothing reads {name!r} in these gin files, so it would change nothing. "
+                f"{nearest(name, sorted(read))}"
+            )
+
+
+def _add_macros(value: Any, macros: Mapping[str, Any], read: set[str]) -> None:
+    """Adds the macros that `value` refers to, and those that these refer to."""
+    if isinstance(value, gin_internals.ConfigurableReference):
+        if value.selector == "gin.macro" and value.scopes[-1] not in read:
+            read.add(value.scopes[-1])
+            _add_macros(macros.get(value.scopes[-1]), macros, read)
+    elif isinstance(value, dict):
+        _add_macros(list(value.values()), macros, read)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            _add_macros(each, macros, read)
 
 
 def _check_required() -> None:

@@ -1,6 +1,5 @@
 """Stations: commands of `codet5p` run one after the other, and not again once they are done."""
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -10,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from types import FrameType
 from typing import Any
 
 STATIONS_FILE = "stations.json"
@@ -97,26 +97,30 @@ def call(words: Sequence[str]) -> int:
 
 
 def run_to_end(command: Sequence[str]) -> int:
-    """Returns the exit code of a command, 128 + the signal that ended it.
+    """Returns the exit code of a command, or 128 + the signal that ended it or came meanwhile.
 
-    SIGTERM is passed on, so that no command is left alone, writing where the next one will.
+    SIGTERM is passed on, so that no command is left alone, writing where the next one will. SIGINT
+    is not: a terminal sends it to the command, too, which saves before it ends.
     """
-    with subprocess.Popen(command) as process, _passed_on(signal.SIGTERM, process):
-        while True:
-            try:
-                code = process.wait()
-            except KeyboardInterrupt:  # the command got the same signal, and saves before it ends
-                continue
-            return code if code >= 0 else 128 - code
+    came: list[int] = []
+    process: subprocess.Popen | None = None
 
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        if process is not None and number == signal.SIGTERM:
+            process.send_signal(number)
 
-@contextlib.contextmanager
-def _passed_on(number: signal.Signals, process: subprocess.Popen) -> Iterator[None]:
-    before = signal.signal(number, lambda *_: process.send_signal(number))
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        process = subprocess.Popen(command)
+        if signal.SIGTERM in came:  # before there was a process to pass it on to
+            process.send_signal(signal.SIGTERM)
+        code = process.wait()
     finally:
-        signal.signal(number, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    code = code if code >= 0 else 128 - code
+    return 128 + came[-1] if came and code == 0 else code
 
 
 def command_line(words: Sequence[str]) -> str:

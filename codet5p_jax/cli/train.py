@@ -17,13 +17,14 @@ from jax.typing import DTypeLike
 from codet5p_jax.cli import gin_config
 from codet5p_jax.models.config import EXECUTION_FIELDS, T5Config
 from codet5p_jax.objectives.bimodal import BimodalObjective
+from codet5p_jax.objectives.objective import BatchShapes
 from codet5p_jax.tokenizer import CodeTokenizer
 from codet5p_jax.training.curriculum import Curriculum
 from codet5p_jax.training.loop import Run, Schedule
 from codet5p_jax.training.loss_guard import STOP_ON_NON_FINITE, LossGuard
 from codet5p_jax.training.parameter_rules import EVERY_PARAMETER, ParameterRules
 from codet5p_jax.training.partitioning import Partitioner
-from codet5p_jax.training.stream_checks import Shapes, check_streams
+from codet5p_jax.training.stream_checks import check_streams
 
 VERSIONED = ("codet5p_jax", "jax", "flax", "optax", "orbax-checkpoint", "seqio")
 
@@ -126,7 +127,6 @@ def train(
         "mesh": dict(partitioner.mesh.shape),
         "versions": {name: metadata.version(name) for name in VERSIONED},
         "git_revision": _git_revision(),
-        "initial_checkpoint_path": initial_checkpoint_path,
     }
     job = Run(
         model_dir=model_dir,
@@ -148,7 +148,7 @@ def train(
     return job.train(on_claimed=lambda: _write_config(model_dir, run_metadata))
 
 
-def _batch_shapes(dataset: Any) -> Shapes:
+def _batch_shapes(dataset: Any) -> BatchShapes:
     from codet5p_jax.data.batches import batch_shapes
 
     return batch_shapes(dataset)

@@ -1,8 +1,7 @@
 """Stage 2: contrastive, matching, text-to-code and code-to-text losses from shared passes."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any
+import math
 
 import jax
 import jax.numpy as jnp
@@ -12,22 +11,35 @@ from jaxtyping import Array, Float, Int
 
 from codet5p_jax.models.codet5p import CodeT5p
 from codet5p_jax.models.flops import bimodal_training_flops
-from codet5p_jax.objectives.accumulation import map_over_chunks, sum_over_chunks
 from codet5p_jax.objectives.contrastive import (
+    MAX_TEMPERATURE,
+    MIN_TEMPERATURE,
     clamp_temperature,
     contrastive_targets,
     same_pair,
 )
-from codet5p_jax.objectives.losses import TokenLoss, contrastive_loss, matching_loss
-from codet5p_jax.objectives.matching import draw_negatives, replace_first, shift_right
+from codet5p_jax.objectives.losses import contrastive_loss
+from codet5p_jax.objectives.matching import draw_negatives
 from codet5p_jax.objectives.metrics import nonpadding_share
 from codet5p_jax.objectives.momentum import Queue, empty_queue, moving_average
-from codet5p_jax.objectives.row_groups import RowGroups, group_rows
-from codet5p_jax.objectives.seq2seq import target_loss
+from codet5p_jax.objectives.objective import BatchShapes, check_features
+from codet5p_jax.objectives.shared_passes import SharedPasses
 from codet5p_jax.typing import Batch, Leaf, Metrics, PyTree, WeightedMean
 
 MOMENTUM_PARAMS = ("token_embedder", "encoder", "projection")  # what embeds a sequence
 LOSSES = ("contrastive", "matching", "text_to_code", "code_to_text")
+
+_RANGES = {  # attribute -> least and most
+    "alpha": (0, 1),
+    "momentum": (0, 1),
+    "initial_temperature": (MIN_TEMPERATURE, MAX_TEMPERATURE),
+    "queue_size": (0, math.inf),
+    "alpha_ramp_steps": (0, math.inf),
+    "negative_hardness": (0, math.inf),
+    **{f"{loss}_weight": (0, math.inf) for loss in LOSSES},
+    "microbatches": (1, math.inf),
+    "num_lengths": (1, math.inf),
+}
 
 
 class TaskTokens(struct.PyTreeNode):
@@ -130,28 +142,24 @@ class BimodalObjective:
 
     def __post_init__(self) -> None:
         """Raises ValueError for values outside their range, naming the parameter."""
-        for name in ("alpha", "momentum"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
+        for name, (least, most) in _RANGES.items():
+            value = getattr(self, name)
+            if not least <= value <= most or value == math.inf:
+                wanted = f"be {least} or more" if most == math.inf else f"lie in [{least}, {most}]"
+                macro = "TEMPERATURE" if name == "initial_temperature" else name.upper()
                 raise ValueError(
-                    f"BimodalObjective.{name} is {getattr(self, name)}; it must lie in [0, 1]. Set "
-                    f"{name.upper()} in gin."
+                    f"BimodalObjective.{name} is {value}; it must {wanted}. Set {macro} in gin."
                 )
-        for name in ("negative_hardness", *(f"{loss}_weight" for loss in LOSSES)):
-            if getattr(self, name) < 0.0:
-                raise ValueError(
-                    f"BimodalObjective.{name} is {getattr(self, name)}; it must be 0 or more, 1 in "
-                    f"the paper. Set {name.upper()} in gin."
-                )
-        for name in ("microbatches", "num_lengths"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"BimodalObjective.{name} is {getattr(self, name)}; it must be 1 or more. Set "
-                    f"{name.upper()} in gin."
-                )
+        if self.num_lengths > 1 and self.microbatches == 1:
+            raise ValueError(
+                f"BimodalObjective.num_lengths is {self.num_lengths}, but with one microbatch all "
+                "rows are computed at one length. Set MICROBATCHES to 4 or more, or NUM_LENGTHS to "
+                "1."
+            )
         if not any(self._weight(loss) for loss in LOSSES):
             raise ValueError(
                 "BimodalObjective has no loss: all of "
-                f"{', '.join(f'{loss}_weight' for loss in LOSSES)} are 0. Set one to 1."
+                f"{', '.join(f'{loss.upper()}_WEIGHT' for loss in LOSSES)} are 0. Set one to 1."
             )
         config = self.model.config
         if config.projection_dim is None or not config.matching_head:
@@ -164,6 +172,25 @@ class BimodalObjective:
     def required_features(self) -> tuple[str, ...]:
         """Names that a batch must have."""
         return ("text_tokens", "code_tokens", "pair_ids")
+
+    def check_shapes(self, batch_shapes: BatchShapes) -> None:
+        """Raises ValueError for batches that the loss or the queue cannot take."""
+        check_features(self, batch_shapes)
+        pairs, size = batch_shapes["pair_ids"][0], self.queue_size
+        if size % pairs:
+            below = size // pairs * pairs
+            raise ValueError(
+                f"BimodalObjective.queue_size is {size}, no multiple of the batch of {pairs} "
+                f"pairs. Set QUEUE_SIZE to {below} or {below + pairs}, or BATCH_SIZE to a divisor "
+                "of it."
+            )
+        for name, length in (("text", self.text_length), ("code", self.code_length)):
+            got = batch_shapes[f"{name}_tokens"][1]
+            if size and got != length:
+                raise ValueError(
+                    f"BimodalObjective.{name}_length is {length}, and the batches have {got} "
+                    f"tokens per {name}. Set {name.upper()}_LENGTH, which gives both."
+                )
 
     @property
     def task_tokens(self) -> TaskTokens:
@@ -206,14 +233,21 @@ class BimodalObjective:
             rng: Source of dropout and of the negatives.
             train: Whether dropout is on and the state moves.
         """
-        self._check_shapes(batch, state.queue)
+        self.check_shapes({name: rows.shape for name, rows in batch.items()})
         names = ("text", "code", "matching", "draw", "text_to_code", "code_to_text")
         rngs = dict(zip(names, jax.random.split(rng, len(names)), strict=True))
         if train and self.momentum:
             online = {name: params[name] for name in MOMENTUM_PARAMS}
             momentum_params = moving_average(state.momentum_params, online, self.momentum)
             state = state.replace(momentum_params=momentum_params)
-        passes = _Passes(self, params, train)
+        passes = SharedPasses(
+            model=self.model,
+            params=params,
+            train=train,
+            microbatches=self.microbatches,
+            num_lengths=self.num_lengths,
+            chunk_length=self.chunk_length,
+        )
         text = self._side(passes, state, batch, "text", rngs["text"])
         code = self._side(passes, state, batch, "code", rngs["code"])
         contrastive, logits, metrics = self._contrastive(params, state, batch, text, code)
@@ -229,7 +263,8 @@ class BimodalObjective:
             ("code_to_text", code, text, tokens.text),
         ):
             if self._weight(name):
-                written = passes.generation(source, target, token, rngs[name])
+                sides = source.encoded, source.tokens, target.tokens
+                written = passes.generation(*sides, token, rngs[name])
                 parts[name], metrics[f"{name}_accuracy"] = written.loss, written.accuracy
         metrics |= {f"{name}_loss": part for name, part in parts.items()}
         metrics["nonpadding_tokens"] = nonpadding_share(text.tokens, code.tokens)
@@ -239,7 +274,7 @@ class BimodalObjective:
         next_state = self._next_state(state, batch, text, code) if train else state
         return WeightedMean(total * pairs, pairs), metrics, next_state
 
-    def flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> float:
+    def flops(self, batch_shapes: BatchShapes) -> float:
         """Returns the FLOPs of a training step on a batch of these shapes (models/flops.py).
 
         With `num_lengths` above 1 an upper bound: how far groups are cut depends on the batch.
@@ -259,23 +294,8 @@ class BimodalObjective:
     def _weight(self, loss: str) -> float:
         return getattr(self, f"{loss}_weight")
 
-    def _check_shapes(self, batch: Batch, queue: Queue) -> None:
-        pairs = batch["pair_ids"].shape[0]
-        if queue.size % pairs:
-            raise ValueError(
-                f"BimodalObjective.queue_size is {queue.size}, no multiple of the batch of {pairs} "
-                f"pairs; the nearest that fits is {max(pairs, queue.size // pairs * pairs)}."
-            )
-        for name, length in (("text", self.text_length), ("code", self.code_length)):
-            got = batch[f"{name}_tokens"].shape[1]
-            if queue.size and got != length:
-                raise ValueError(
-                    f"BimodalObjective.{name}_length is {length}, but the stream's {name}_tokens "
-                    f"have {got} positions; set both to the same length."
-                )
-
     def _side(
-        self, passes: "_Passes", state: BimodalState, batch: Batch, name: str, rng: jax.Array
+        self, passes: SharedPasses, state: BimodalState, batch: Batch, name: str, rng: jax.Array
     ) -> _Side:
         """Encodes one modality, and embeds it with the momentum parameters."""
         tokens = batch[f"{name}_tokens"]
@@ -335,7 +355,7 @@ class BimodalObjective:
 
     def _matching_rows(
         self,
-        passes: "_Passes",
+        passes: SharedPasses,
         state: BimodalState,
         batch: Batch,
         text: _Side,
@@ -380,128 +400,6 @@ class BimodalObjective:
             code_tokens=code.tokens,
         )
         return state.replace(queue=queue, steps=state.steps + 1)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Passes:
-    """The passes through the network that the losses share, in groups of rows where asked for."""
-
-    objective: BimodalObjective
-    params: PyTree
-    train: bool
-
-    def encoded(
-        self, tokens: Int[Array, "batch length"], rng: jax.Array
-    ) -> Float[Array, "batch length embed"]:
-        """Returns the encoder's output."""
-        return self._for_each_group(self.params, tokens, rng, self._encode)
-
-    def projected(self, encoded: Float[Array, "batch length embed"]) -> Float[Array, "batch dim"]:
-        """Returns the features of encoded rows."""
-        return self._apply(self.params, encoded, method="project")
-
-    def momentum_features(
-        self, momentum_params: PyTree, tokens: Int[Array, "batch length"]
-    ) -> Float[Array, "batch dim"]:
-        """Returns the features of rows by the momentum encoder, without dropout."""
-
-        def embed(params: PyTree, tokens: Array, rng: jax.Array, length: int) -> Array:
-            return self._apply(params, tokens[:, :length], method="embed")
-
-        frozen = jax.lax.stop_gradient(momentum_params)
-        return self._for_each_group(frozen, tokens, jax.random.key(0), embed)
-
-    def matching(
-        self,
-        encoded: Float[Array, "rows text embed"],
-        texts: Int[Array, "rows text"],
-        codes: Int[Array, "rows code"],
-        weights: Float[Array, "rows"],
-        token: int,
-        rng: jax.Array,
-    ) -> tuple[WeightedMean, WeightedMean]:
-        """Returns loss and accuracy of matching; the first of each three rows is a pair."""
-        labels = (jnp.arange(weights.size) % 3 == 0).astype(jnp.int32)
-
-        def loss(params: PyTree, encoded: Array, data: Any, length: int) -> TokenLoss:
-            texts, codes, labels, weights, rng = data
-            codes = replace_first(codes[:, :length], token)
-            inputs = encoded, texts, codes
-            logits = self._apply(params, *inputs, method="match_encoded", **self._dropout(rng))
-            return matching_loss(logits, labels, weights)
-
-        result = self._sum_over_groups(codes, encoded, (texts, codes, labels, weights), rng, loss)
-        return result.loss, result.accuracy
-
-    def generation(self, source: _Side, target: _Side, token: int, rng: jax.Array) -> TokenLoss:
-        """Cross-entropy of one modality given the other; labels are the task token, x, `</s>`."""
-        objective = self.objective
-
-        def loss(params: PyTree, encoded: Array, data: Any, length: int) -> TokenLoss:
-            source_tokens, target_tokens, rng = data
-            labels = replace_first(target_tokens[:, :length], token)
-            inputs = encoded, source_tokens, shift_right(labels)
-            hidden = self._apply(params, *inputs, method="decode", **self._dropout(rng))
-            weights = (labels != 0).astype(jnp.float32)
-            chunk_length = objective.chunk_length
-            return target_loss(
-                objective.model, params, hidden, labels, weights, chunk_length=chunk_length
-            )
-
-        data = source.tokens, target.tokens
-        return self._sum_over_groups(target.tokens, source.encoded, data, rng, loss)
-
-    def _encode(self, params: PyTree, tokens: Array, rng: jax.Array, length: int) -> Array:
-        short = self._apply(params, tokens[:, :length], method="encode", **self._dropout(rng))
-        return jnp.pad(short, [(0, 0), (0, tokens.shape[1] - length), (0, 0)])
-
-    def _groups(self, tokens: Int[Array, "rows length"]) -> RowGroups:
-        objective = self.objective
-        return group_rows(tokens, count=objective.microbatches, num_lengths=objective.num_lengths)
-
-    def _for_each_group(
-        self, params: PyTree, tokens: Array, rng: jax.Array, function: Callable[..., Array]
-    ) -> Array:
-        """Returns function(params, tokens, rng, length) of all rows, group by group."""
-        if self.objective.microbatches == 1:
-            return function(params, tokens, rng, tokens.shape[1])
-        groups = self._groups(tokens)
-
-        def of_length(length: int) -> Callable[[PyTree, Any], Array]:
-            return lambda params, data: function(params, *data, length)
-
-        functions = [of_length(length) for length in groups.lengths]
-        data = groups.split(tokens), jax.random.split(rng, groups.count)
-        return groups.join(map_over_chunks(functions, params, data, choice=groups.choice))
-
-    def _sum_over_groups(
-        self,
-        targets: Int[Array, "rows length"],
-        encoded: Float[Array, "rows inputs embed"],
-        data: tuple[Array, ...],
-        rng: jax.Array,
-        loss: Callable[..., TokenLoss],
-    ) -> TokenLoss:
-        """Returns loss(params, encoded, (*data, rng), length) of all rows, group by group."""
-        if self.objective.microbatches == 1:
-            return loss(self.params, encoded, (*data, rng), targets.shape[1])
-        groups = self._groups(targets)
-
-        def of_length(length: int) -> Callable[..., tuple[Any, TokenLoss]]:
-            return lambda *inputs: loss(*inputs, length).total_and_sums()
-
-        losses = [of_length(length) for length in groups.lengths]
-        parts = (*groups.split(data), jax.random.split(rng, groups.count))
-        total, sums = sum_over_chunks(
-            losses, self.params, groups.split(encoded), parts, choice=groups.choice
-        )
-        return sums.with_total(total)
-
-    def _dropout(self, rng: jax.Array) -> dict[str, Any]:
-        return {"train": self.train, "rngs": {"dropout": rng} if self.train else {}}
-
-    def _apply(self, params: PyTree, *inputs: Array, **options: Any) -> Any:
-        return self.objective.model.apply({"params": params}, *inputs, **options)
 
 
 def _interleave(*parts: Array) -> Array:

@@ -1,7 +1,6 @@
 """Classification of a sequence, or of a pair of sequences, from the encoder's embedding."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,6 +12,7 @@ from codet5p_jax.models.codet5p import CodeT5p
 from codet5p_jax.models.flops import TRAINED, encoder_flops
 from codet5p_jax.objectives.losses import token_cross_entropy
 from codet5p_jax.objectives.metrics import nonpadding_share
+from codet5p_jax.objectives.objective import BatchShapes, check_features
 from codet5p_jax.typing import Batch, Metrics, PyTree, WeightedMean
 
 NAME = "classifier"  # its place beside the model's parameters
@@ -74,6 +74,16 @@ class ClassificationObjective:
         """Names that a batch must have."""
         return (*self._inputs, "labels")
 
+    def check_shapes(self, batch_shapes: BatchShapes) -> None:
+        """Raises ValueError for batches that lack a feature."""
+        other = ONE if self.pair else PAIR
+        if self._inputs[0] not in batch_shapes and other[0] in batch_shapes:
+            raise ValueError(
+                f"ClassificationObjective.pair is {self.pair}, and the batches hold "
+                f"{', '.join(other)}; set it to {not self.pair}."
+            )
+        check_features(self, batch_shapes)
+
     @property
     def _inputs(self) -> tuple[str, ...]:
         return PAIR if self.pair else ONE
@@ -110,6 +120,7 @@ class ClassificationObjective:
         Raises:
             ValueError: The batch lacks a feature.
         """
+        self.check_shapes({name: rows.shape for name, rows in batch.items()})
         logits = self.logits(params, batch, rng, train=train)
         labels = batch["labels"]
         weights = batch.get("weights", jnp.ones(labels.shape))
@@ -122,7 +133,6 @@ class ClassificationObjective:
         self, params: PyTree, batch: Batch, rng: jax.Array | None = None, *, train: bool = False
     ) -> Float[Array, "batch classes"]:
         """Returns the scores of the classes before the softmax; see `loss`."""
-        self._check(batch)
         encoded = [
             self._embed(params, batch[name], index, rng, train)
             for index, name in enumerate(self._inputs)
@@ -130,7 +140,7 @@ class ClassificationObjective:
         scores: Any = self.head.apply({"params": params[NAME]}, jnp.concatenate(encoded, axis=-1))
         return scores
 
-    def flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> float:
+    def flops(self, batch_shapes: BatchShapes) -> float:
         """Returns the FLOPs of a training step on a batch of these shapes (models/flops.py)."""
         config = self.model.config
         shapes = [batch_shapes[name] for name in self._inputs]
@@ -158,12 +168,3 @@ class ClassificationObjective:
             method="encode",
         )
         return encoded[:, 0]
-
-    def _check(self, batch: Batch) -> None:
-        missing = [name for name in self._inputs if name not in batch]
-        if missing:
-            raise ValueError(
-                f"The batch of ClassificationObjective lacks {', '.join(missing)}; it has "
-                f"{', '.join(sorted(batch))}. Set ClassificationObjective.pair to True for "
-                f"{' and '.join(PAIR)}, to False for {ONE[0]}."
-            )

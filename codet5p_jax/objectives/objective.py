@@ -8,6 +8,8 @@ import jax
 from codet5p_jax.models.codet5p import CodeT5p
 from codet5p_jax.typing import Batch, Metrics, PyTree, WeightedMean
 
+BatchShapes = Mapping[str, tuple[int, ...]]  # feature name -> shape in the global batch
+
 
 @runtime_checkable
 class Objective(Protocol):
@@ -26,6 +28,9 @@ class Objective(Protocol):
     @property
     def required_features(self) -> tuple[str, ...]:
         """Names that a batch must have."""
+
+    def check_shapes(self, batch_shapes: BatchShapes) -> None:
+        """Raises ValueError for batches that the loss cannot take, naming the gin parameter."""
 
     def init_params(self, rng: jax.Array) -> PyTree:
         """Returns trainable parameters beyond the model's, by top-level name; often none."""
@@ -46,9 +51,20 @@ class Objective(Protocol):
             train: Whether dropout is on and the state moves.
         """
 
-    def flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> float:
+    def flops(self, batch_shapes: BatchShapes) -> float:
         """Returns the model's FLOPs of a training step, forward and backward (models/flops.py).
 
         Args:
             batch_shapes: Feature name -> shape of the global batch.
         """
+
+
+def check_features(objective: Objective, batch_shapes: BatchShapes) -> None:
+    """Raises ValueError where batches lack a feature that `objective` reads."""
+    missing = [name for name in objective.required_features if name not in batch_shapes]
+    if missing:
+        raise ValueError(
+            f"{type(objective).__name__} reads {', '.join(missing)}, and the batches hold "
+            f"{', '.join(sorted(batch_shapes))}. Set DatasetConfig.feature_converter to the one "
+            "made for this objective."
+        )

@@ -1,7 +1,6 @@
 """Sequence-to-sequence objective: denoising, both causal LMs, generation, finetuning."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,6 +12,7 @@ from codet5p_jax.models.flops import seq2seq_training_flops
 from codet5p_jax.objectives.accumulation import microbatches, sum_over_chunks
 from codet5p_jax.objectives.losses import TokenLoss, chunked_token_cross_entropy
 from codet5p_jax.objectives.metrics import nonpadding_share
+from codet5p_jax.objectives.objective import BatchShapes, check_features
 from codet5p_jax.typing import Batch, Metrics, PyTree, WeightedMean
 
 
@@ -48,6 +48,20 @@ class Seq2SeqObjective:
             "decoder_loss_weights",
         )
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for numbers of parts below 1, naming the macro."""
+        for name in ("microbatches", "chunk_length"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(
+                    f"Seq2SeqObjective.{name} is {value}; it must be 1 or more. Set {name.upper()} "
+                    "in gin."
+                )
+
+    def check_shapes(self, batch_shapes: BatchShapes) -> None:
+        """Raises ValueError for batches that lack a feature."""
+        check_features(self, batch_shapes)
+
     def init_params(self, rng: jax.Array) -> PyTree:
         """Returns nothing: the model's parameters are all it trains."""
         return {}
@@ -80,7 +94,7 @@ class Seq2SeqObjective:
         }
         return result.loss, metrics, state
 
-    def flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> float:
+    def flops(self, batch_shapes: BatchShapes) -> float:
         """Returns the FLOPs of a training step on a batch of these shapes (models/flops.py)."""
         rows, inputs = batch_shapes["encoder_input_tokens"]
         targets = batch_shapes["decoder_input_tokens"][1]

@@ -46,6 +46,11 @@ def write_origin(model_dir: str | pathlib.Path, source: str, transfer: Transfer)
     os.replace(new, path)
 
 
+def forget_origin(model_dir: str | pathlib.Path) -> None:
+    """Removes what `write_origin` wrote, if anything."""
+    (pathlib.Path(model_dir) / ORIGIN_FILE).unlink(missing_ok=True)
+
+
 def read_origin(model_dir: str | pathlib.Path) -> dict[str, Any] | None:
     """Returns what `write_origin` wrote, or None for a run from scratch."""
     path = pathlib.Path(model_dir) / ORIGIN_FILE

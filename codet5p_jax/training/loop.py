@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -20,7 +21,12 @@ from codet5p_jax.training.checkpoints import Checkpoints, load_metadata, load_pa
 from codet5p_jax.training.curriculum import Curriculum, Phase, Stream
 from codet5p_jax.training.flops import StepCost, step_cost
 from codet5p_jax.training.identity import claim_model_dir
-from codet5p_jax.training.initialization import read_origin, transfer_params, write_origin
+from codet5p_jax.training.initialization import (
+    forget_origin,
+    read_origin,
+    transfer_params,
+    write_origin,
+)
 from codet5p_jax.training.loss_guard import STOP_ON_NON_FINITE, LossGuard, Verdict, guarded_step
 from codet5p_jax.training.metric_window import MetricWindow, WindowMeans, means, sum_metrics
 from codet5p_jax.training.metric_writer import MetricWriter
@@ -162,6 +168,7 @@ class Run:
             state, positions, step = restored
             print(f"Resuming from step {step} of {self.model_dir}.")
             return state, positions
+        forget_origin(self.model_dir)  # of a run that was killed before its first checkpoint
         state = self._initial_state(self._initial_params())
         return state, {}
 
@@ -249,7 +256,7 @@ class Run:
         phase, end = self.curriculum.phase_at(start)
         for stream in phase.streams:
             session.streams.open(stream.name, stream.dataset)
-        step_fn = self._compiled_step(phase, first_step=end - phase.steps)
+        step_fn = self._train_steps[end - phase.steps]
         batches = self._next_batches(phase, session.streams)
         window = MetricWindow(self.schedule.log_period, cost=self._step_cost(phase, batches))
         for step in range(start + 1, end + 1):
@@ -259,7 +266,7 @@ class Run:
             session.bar.advance(1)
             if step % self.schedule.checkpoint_period == 0:
                 if session.watch.must_roll_back(unread=0):
-                    return self._rolled_back(session, step)
+                    return self._rolled_back(session, state, step)
                 self._raise_unless_finite(step, float(metrics["parameter_norm"].total))
                 self._save(session, state, step)
             stopping = bool(session.stop)  # asked once: a batch that is fetched must be trained on
@@ -267,7 +274,7 @@ class Run:
             if not last:
                 batches = self._next_batches(phase, session.streams)  # while the devices compute
             if session.watch.must_roll_back(unread=0 if last else 1):
-                return self._rolled_back(session, step)
+                return self._rolled_back(session, state, step)
             if self._eval_due(step):
                 self._evaluate(state, phase, step, session.writer)
             if stopping:
@@ -279,8 +286,10 @@ class Run:
         checkpoints.wait()  # the newest may still be on its way to the disk
         return newest_step(self.model_dir)
 
-    def _rolled_back(self, session: _Session, step: int) -> TrainState:
+    def _rolled_back(self, session: _Session, current: TrainState, step: int) -> TrainState:
         """Returns the newest checkpoint's state; the data go on from where they are."""
+        for leaf in jax.tree.leaves(current):
+            leaf.delete()  # two states may not fit beside each other
         restored = session.checkpoints.restore_newest(self._abstract_state())
         assert restored is not None  # the watch asked for one
         state, _, target = restored
@@ -288,7 +297,16 @@ class Run:
         session.bar.advance(target - step)
         return state
 
-    def _compiled_step(
+    @functools.cached_property
+    def _train_steps(self) -> Mapping[int, Callable[..., tuple[TrainState, Metrics, Verdict]]]:
+        """First step of a phase -> its step; compiled when first called, and once."""
+        starts = itertools.accumulate((phase.steps for phase in self.curriculum.phases), initial=0)
+        return {
+            start: self._partitioned_step(phase, first_step=start)
+            for phase, start in zip(self.curriculum.phases, starts, strict=False)
+        }
+
+    def _partitioned_step(
         self, phase: Phase, *, first_step: int
     ) -> Callable[..., tuple[TrainState, Metrics, Verdict]]:
         step_fn = functools.partial(

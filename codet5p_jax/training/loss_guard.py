@@ -179,7 +179,8 @@ def guarded_step(
 ) -> tuple[TrainState, Metrics, Verdict]:
     """Returns the state after `step`, its metrics and the verdict on it.
 
-    After an anomaly the state is the old one but for its step, and all metrics have weight 0.
+    After an anomaly the state is the old one but for its step, and metrics have weight 0, all but
+    the norms of the parameters.
 
     Args:
         state: State before the update.
@@ -214,7 +215,12 @@ def _choose(healthy: jax.Array, new: PyTree, old: PyTree) -> PyTree:
 
 
 def _weighed(metrics: Metrics, healthy: jax.Array) -> Metrics:
-    """Returns metrics that count only where healthy, so that means over steps stay numbers."""
+    """Returns metrics that count only where healthy, so that means over steps stay numbers.
+
+    The norms of the parameters always count: they are there whatever the step was, and a run must
+    see it when they are no numbers.
+    """
     counted = jax.tree.map(lambda leaf: jnp.where(healthy, leaf, jnp.zeros_like(leaf)), metrics)
+    norms = {k: v for k, v in metrics.items() if k.partition("/")[0] == "parameter_norm"}
     skipped = WeightedMean(1.0 - healthy.astype(jnp.float32), jnp.float32(1.0))
-    return {**counted, "skipped_steps": skipped}
+    return {**counted, **norms, "skipped_steps": skipped}

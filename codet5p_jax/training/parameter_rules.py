@@ -6,6 +6,7 @@ Example: completion with a frozen encoder and frozen cross-attention (paper, sec
 
 import dataclasses
 import difflib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -116,7 +117,7 @@ def _checked_rule(rule: Any) -> tuple[re.Pattern[str], float | None]:
             'for example ("encoder/.*", None).'
         )
     pattern, factor = rule
-    if factor is not None and not factor > 0:
+    if factor is not None and not 0 < factor < math.inf:
         raise ValueError(
             f"The rule {pattern!r} of PARAMETER_RULES has the factor {factor}; it must be more "
             "than 0, or None to freeze what it matches."

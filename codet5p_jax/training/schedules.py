@@ -1,4 +1,9 @@
-"""Learning rates over a run: each grows linearly from 0 to a peak first, the warm-up."""
+"""Learning rates over a run: each grows linearly from 0 to a peak first, the warm-up.
+
+A peak below 0, or that is no finite number, is a ValueError: it would maximise the loss.
+"""
+
+import math
 
 import jax.numpy as jnp
 import optax
@@ -80,6 +85,11 @@ def constant(*, peak_learning_rate: float, warmup_steps: int) -> optax.Schedule:
 
 
 def _warmed_up(decay: optax.Schedule, peak: float, warmup_steps: int) -> optax.Schedule:
+    if not 0 <= peak < math.inf:
+        raise ValueError(
+            f"The peak of the learning rate is {peak}; it must be a number of 0 or more. Set "
+            "LEARNING_RATE, for example to 2e-4."
+        )
     return optax.join_schedules(
         [optax.linear_schedule(0.0, peak, warmup_steps), decay], [warmup_steps]
     )

@@ -185,7 +185,7 @@ def test_without_hardness_every_negative_is_as_likely_as_any(objective, params):
 
 
 def test_a_hardness_below_zero_is_refused(objective):
-    with pytest.raises(ValueError, match=r"negative_hardness is -1\.0; it must be 0"):
+    with pytest.raises(ValueError, match=r"negative_hardness is -1\.0; it must be 0 or more"):
         dataclasses.replace(objective, negative_hardness=-1.0)
 
 
@@ -341,16 +341,34 @@ def test_negatives_from_the_queue_are_the_most_similar_pair_written(objective, p
 
 
 def test_no_loss_at_all_is_refused(objective):
-    with pytest.raises(ValueError, match="has no loss: all of contrastive_weight"):
+    with pytest.raises(ValueError, match="has no loss: all of CONTRASTIVE_WEIGHT"):
         dataclasses.replace(objective, **{f"{name}_weight": 0.0 for name in LOSSES})
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("matching_weight", -1.0), ("microbatches", 0), ("num_lengths", -1)]
+    ("name", "value"),
+    [
+        ("matching_weight", -1.0),
+        ("text_to_code_weight", float("nan")),
+        ("code_to_text_weight", float("inf")),
+        ("microbatches", 0),
+        ("num_lengths", -1),
+        ("alpha_ramp_steps", -1),
+    ],
 )
 def test_a_number_below_its_least_names_the_macro(objective, name, value):
     with pytest.raises(ValueError, match=rf"BimodalObjective\.{name} is {value}.*{name.upper()}"):
         dataclasses.replace(objective, **{name: value})
+
+
+def test_a_temperature_beyond_the_clamp_is_refused(objective):
+    with pytest.raises(ValueError, match=r"initial_temperature is 0\.0; .*0\.001, .*TEMPERATURE"):
+        dataclasses.replace(objective, initial_temperature=0.0)
+
+
+def test_lengths_without_microbatches_are_refused(objective):
+    with pytest.raises(ValueError, match=r"num_lengths is 4.* Set MICROBATCHES to 4 or more"):
+        dataclasses.replace(objective, num_lengths=4)
 
 
 def test_alpha_grows_over_its_ramp(objective, params, rng):
@@ -382,13 +400,13 @@ def test_a_model_without_heads_is_refused(tiny_model):
 
 
 def test_a_queue_that_the_batch_does_not_divide_names_one_that_fits(objective, params, rng):
-    with pytest.raises(ValueError, match=r"queue_size is 10, no multiple of the batch of 4.* 8\."):
+    with pytest.raises(ValueError, match=r"queue_size is 10, no multiple .* of 4.* 8 or 12"):
         _loss(dataclasses.replace(objective, queue_size=10), params, _batch(), rng)
 
 
 def test_a_length_that_differs_from_the_stream_is_refused(objective, params, rng):
     wrong = dataclasses.replace(objective, code_length=12)
-    with pytest.raises(ValueError, match=r"code_length is 12, but the stream's code_tokens have 9"):
+    with pytest.raises(ValueError, match=r"code_length is 12, and .* 9 tokens .* Set CODE_L"):
         _loss(wrong, params, _batch(), rng)
 
 

@@ -186,5 +186,7 @@ def test_one_class_is_an_error(tiny_model):
 def test_a_batch_of_the_other_kind_is_an_error(tiny_model, tiny_params, rng):
     objective = ClassificationObjective(model=tiny_model, num_classes=2)
     batch = {"first_tokens": _tokens(0), "second_tokens": _tokens(1), "labels": jnp.asarray(LABELS)}
-    with pytest.raises(ValueError, match=r"lacks input_tokens; .*pair to True for first_tokens"):
+    with pytest.raises(ValueError, match=r"pair is False, and .* first_tokens, .* set it to True"):
         objective.loss(tiny_params, {}, batch, rng, train=False)
+    with pytest.raises(ValueError, match=r"ClassificationObjective reads labels, and the batches"):
+        objective.loss(tiny_params, {}, {"input_tokens": _tokens(0)}, rng, train=False)

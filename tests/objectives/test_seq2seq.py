@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from codet5p_jax.objectives.seq2seq import Seq2SeqObjective
 
@@ -50,6 +51,30 @@ def test_losses_of_microbatches_add_up(tiny_model, tiny_params, rng):
         for rows in (slice(0, 1), slice(1, 4))
     ]
     np.testing.assert_allclose((halves[0] + halves[1]).compute(), whole.compute(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["microbatches", "chunk_length"])
+def test_less_than_one_part_is_refused(tiny_model, name):
+    with pytest.raises(ValueError, match=rf"{name} is 0; it must be 1 or more. Set {name.upper()}"):
+        Seq2SeqObjective(model=tiny_model, **{name: 0})
+
+
+def test_microbatches_change_neither_loss_nor_gradients(tiny_model, tiny_params, rng):
+    def values(objective):
+        def total(params):
+            loss, metrics, _ = objective.loss(params, {}, _batch(), rng, train=False)
+            return loss.compute(), {name: mean.compute() for name, mean in metrics.items()}
+
+        return jax.jit(jax.value_and_grad(total, has_aux=True))(tiny_params)
+
+    whole = Seq2SeqObjective(model=tiny_model, label_smoothing=0.1, z_loss=1e-3)
+    parts = dataclasses.replace(whole, microbatches=2, chunk_length=4)
+    # float32 sums in another order
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        values(parts),
+        values(whole),
+    )
 
 
 def test_chunks_change_nothing(tiny_model, tiny_params, rng):

@@ -325,6 +325,19 @@ def test_no_checkpoint_holds_parameters_that_are_no_numbers(tiny_model, tmp_path
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(load_params(tmp_path)))
 
 
+def test_parameters_that_are_no_numbers_end_a_run_that_skips_losses_too(tiny_model, tmp_path):
+    broken = adamw(lambda step: jnp.where(step < 2, 1e-3, jnp.nan))  # the step after is skipped
+    run = _short_run(
+        tiny_model,
+        tmp_path,
+        optimizer=lambda rate: broken,
+        loss_guard=LossGuard(on_non_finite=skip),
+    )
+    with pytest.raises(NonFiniteLossError, match=r"parameter_norm is not finite at step [34]"):
+        run.train()
+    assert newest_step(tmp_path) == 2
+
+
 def test_eight_devices_train_to_the_losses_of_one(tiny_model, tmp_path, whole):
     partitioner = Partitioner(num_partitions=2, devices=jax.devices()[:8])
     model = CodeT5p(dataclasses.replace(tiny_model.config, num_heads=4))

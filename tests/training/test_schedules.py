@@ -53,3 +53,10 @@ def test_rsqrt_needs_a_warm_up():
 def test_a_negative_warm_up_is_refused():
     with pytest.raises(ValueError, match=r"schedules\.constant\.warmup_steps is -1; set WARMUP_ST"):
         constant(peak_learning_rate=0.2, warmup_steps=-1)
+
+
+@pytest.mark.parametrize("schedule, run", [(linear, RUN), (rsqrt, OPEN)])
+@pytest.mark.parametrize("peak", [-0.1, float("nan"), float("inf")])
+def test_a_peak_that_would_not_minimise_is_refused(schedule, run, peak):
+    with pytest.raises(ValueError, match=rf"learning rate is {peak}; .* Set LEARNING_RATE"):
+        schedule(**{**run, "peak_learning_rate": peak})
