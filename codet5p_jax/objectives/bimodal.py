@@ -39,6 +39,7 @@ _RANGES = {  # attribute -> least and most
     **{f"{loss}_weight": (0, math.inf) for loss in LOSSES},
     "microbatches": (1, math.inf),
     "num_lengths": (1, math.inf),
+    "chunk_length": (1, math.inf),
 }
 
 
@@ -144,6 +145,8 @@ class BimodalObjective:
         """Raises ValueError for values outside their range, naming the parameter."""
         for name, (least, most) in _RANGES.items():
             value = getattr(self, name)
+            if value is None and name == "chunk_length":  # all positions at once
+                continue
             if not least <= value <= most or value == math.inf:
                 wanted = f"be {least} or more" if most == math.inf else f"lie in [{least}, {most}]"
                 macro = "TEMPERATURE" if name == "initial_temperature" else name.upper()

@@ -117,6 +117,11 @@ def _checked_rule(rule: Any) -> tuple[re.Pattern[str], float | None]:
             'for example ("encoder/.*", None).'
         )
     pattern, factor = rule
+    if not isinstance(pattern, str) or not isinstance(factor, int | float | None):
+        raise ValueError(
+            f"{rule!r} of PARAMETER_RULES is no rule; its regular expression must be text, its "
+            "factor a number or None."
+        )
     if factor is not None and not 0 < factor < math.inf:
         raise ValueError(
             f"The rule {pattern!r} of PARAMETER_RULES has the factor {factor}; it must be more "

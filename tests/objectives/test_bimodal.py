@@ -353,6 +353,7 @@ def test_no_loss_at_all_is_refused(objective):
         ("code_to_text_weight", float("inf")),
         ("microbatches", 0),
         ("num_lengths", -1),
+        ("chunk_length", 0),
         ("alpha_ramp_steps", -1),
     ],
 )

@@ -71,6 +71,8 @@ def test_only_frozen_parameters_change_their_dtype():
             r"'encoder/\*\(' of PARAMETER_RULES is no regular expression: .* write \"encoder/\.\*",
         ),
         (["encoder/.*"], r"'encoder/\.\*' of PARAMETER_RULES is no rule; write \(regular expr"),
+        ([(3, 1.0)], r"\(3, 1\.0\) of PARAMETER_RULES is no rule; its regular expression must"),
+        ([(".*", "fast")], r"'fast'\) of PARAMETER_RULES is no rule; .* a number or None"),
         ([(".*", 0.0)], r"'\.\*' of PARAMETER_RULES has the factor 0\.0; .* None to freeze"),
         ([(".*", -1.0)], r"has the factor -1\.0; it must be more than 0"),
     ],
