@@ -96,6 +96,7 @@ def train(
     import tasks
 
     _check_steps(curriculum, train_steps)
+    _check_schedule(learning_rate)
     for name, folder in (("CORPUS_DIR", corpus_dir), ("TOKENIZER_DIR", tokenizer_dir)):
         _check_folder(name, folder)
     temperature = tasks.SAMPLING_TEMPERATURE
@@ -145,7 +146,7 @@ def train(
         initial_checkpoint_path=initial_checkpoint_path,
         seed=seed,
     )
-    return job.train(on_claimed=lambda: _write_config(model_dir, run_metadata))
+    return job.train(on_started=lambda: _write_config(model_dir, run_metadata))
 
 
 def _batch_shapes(dataset: Any) -> BatchShapes:
@@ -170,6 +171,16 @@ def _recorded_lengths(curriculum: Curriculum) -> dict[str, dict[str, int]]:
         for task, example in (stream.dataset.example_lengths or {}).items():
             lengths[task.removeprefix("unimodal_")] = dict(example)
     return lengths
+
+
+def _check_schedule(learning_rate: Any) -> None:
+    try:
+        learning_rate(0)
+    except TypeError as error:
+        raise ValueError(
+            f"SCHEDULE is {learning_rate!r}, which gives no learning rate of a step ({error}). "
+            "Set it to a call, with parentheses: @schedules.linear()."
+        ) from error
 
 
 def _check_steps(curriculum: Curriculum, train_steps: int) -> None:

@@ -72,6 +72,12 @@ class DatasetConfig:
     block_size: int = 64
 
     def __post_init__(self):
+        for name in ("batch_size", "num_virtual_shards"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"DatasetConfig.{name} of {self.mixture_or_task_name!r} is "
+                    f"{getattr(self, name)}; it must be 1 or more."
+                )
         if self.batch_size % self.num_virtual_shards:
             raise ValueError(
                 f"DatasetConfig.batch_size of {self.mixture_or_task_name!r} is {self.batch_size}, "

@@ -1,7 +1,6 @@
 """Stage 2: contrastive, matching, text-to-code and code-to-text losses from shared passes."""
 
 import dataclasses
-import math
 
 import jax
 import jax.numpy as jnp
@@ -23,23 +22,24 @@ from codet5p_jax.objectives.matching import draw_negatives
 from codet5p_jax.objectives.metrics import nonpadding_share
 from codet5p_jax.objectives.momentum import Queue, empty_queue, moving_average
 from codet5p_jax.objectives.objective import BatchShapes, check_features
+from codet5p_jax.objectives.ranges import Range, check_ranges
 from codet5p_jax.objectives.shared_passes import SharedPasses
 from codet5p_jax.typing import Batch, Leaf, Metrics, PyTree, WeightedMean
 
 MOMENTUM_PARAMS = ("token_embedder", "encoder", "projection")  # what embeds a sequence
 LOSSES = ("contrastive", "matching", "text_to_code", "code_to_text")
 
-_RANGES = {  # attribute -> least and most
-    "alpha": (0, 1),
-    "momentum": (0, 1),
-    "initial_temperature": (MIN_TEMPERATURE, MAX_TEMPERATURE),
-    "queue_size": (0, math.inf),
-    "alpha_ramp_steps": (0, math.inf),
-    "negative_hardness": (0, math.inf),
-    **{f"{loss}_weight": (0, math.inf) for loss in LOSSES},
-    "microbatches": (1, math.inf),
-    "num_lengths": (1, math.inf),
-    "chunk_length": (1, math.inf),
+_RANGES = {
+    "alpha": Range(least=0, most=1),
+    "momentum": Range(least=0, most=1),
+    "initial_temperature": Range(least=MIN_TEMPERATURE, most=MAX_TEMPERATURE, macro="TEMPERATURE"),
+    "queue_size": Range(least=0, whole=True),
+    "alpha_ramp_steps": Range(least=0, whole=True),
+    "negative_hardness": Range(least=0),
+    **{f"{loss}_weight": Range(least=0) for loss in LOSSES},
+    "microbatches": Range(least=1, whole=True),
+    "num_lengths": Range(least=1, whole=True),
+    "chunk_length": Range(least=1, whole=True, optional=True),
 }
 
 
@@ -143,16 +143,7 @@ class BimodalObjective:
 
     def __post_init__(self) -> None:
         """Raises ValueError for values outside their range, naming the parameter."""
-        for name, (least, most) in _RANGES.items():
-            value = getattr(self, name)
-            if value is None and name == "chunk_length":  # all positions at once
-                continue
-            if not least <= value <= most or value == math.inf:
-                wanted = f"be {least} or more" if most == math.inf else f"lie in [{least}, {most}]"
-                macro = "TEMPERATURE" if name == "initial_temperature" else name.upper()
-                raise ValueError(
-                    f"BimodalObjective.{name} is {value}; it must {wanted}. Set {macro} in gin."
-                )
+        check_ranges(self, _RANGES)
         if self.num_lengths > 1 and self.microbatches == 1:
             raise ValueError(
                 f"BimodalObjective.num_lengths is {self.num_lengths}, but with one microbatch all "
@@ -186,6 +177,11 @@ class BimodalObjective:
                 f"BimodalObjective.queue_size is {size}, no multiple of the batch of {pairs} "
                 f"pairs. Set QUEUE_SIZE to {below} or {below + pairs}, or BATCH_SIZE to a divisor "
                 "of it."
+            )
+        if pairs + size < 2:
+            raise ValueError(
+                "A batch of one pair without a queue has nothing to tell the pair from. Set "
+                "BATCH_SIZE to 2 or more, or QUEUE_SIZE."
             )
         for name, length in (("text", self.text_length), ("code", self.code_length)):
             got = batch_shapes[f"{name}_tokens"][1]

@@ -112,8 +112,8 @@ class ClassificationObjective:
             params: Parameters of the model, and those of `init_params`.
             state: Empty.
             batch: input_tokens [batch, inputs], or first_tokens [batch, first] and second_tokens
-                [batch, second], rows of ``<s> ... </s>``; labels [batch], from 0; weights [batch]
-                where given, 0 leaving an example out.
+                [batch, second], rows of ``<s> ... </s>``; labels [batch], from 0, any other than
+                a class making the loss NaN; weights [batch] where given, 0 leaving an example out.
             rng: Source of dropout.
             train: Whether dropout is on.
 
@@ -124,7 +124,9 @@ class ClassificationObjective:
         logits = self.logits(params, batch, rng, train=train)
         labels = batch["labels"]
         weights = batch.get("weights", jnp.ones(labels.shape))
-        result = token_cross_entropy(logits, labels, weights.astype(jnp.float32))
+        is_class = (labels >= 0) & (labels < self.num_classes)
+        weights = jnp.where(is_class, weights.astype(jnp.float32), jnp.nan)
+        result = token_cross_entropy(logits, labels, weights)
         tokens = nonpadding_share(*(batch[name] for name in self._inputs))
         metrics = {"accuracy": result.accuracy, "nonpadding_tokens": tokens}
         return result.loss, metrics, state

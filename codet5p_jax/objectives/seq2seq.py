@@ -13,7 +13,15 @@ from codet5p_jax.objectives.accumulation import microbatches, sum_over_chunks
 from codet5p_jax.objectives.losses import TokenLoss, chunked_token_cross_entropy
 from codet5p_jax.objectives.metrics import nonpadding_share
 from codet5p_jax.objectives.objective import BatchShapes, check_features
+from codet5p_jax.objectives.ranges import Range, check_ranges
 from codet5p_jax.typing import Batch, Metrics, PyTree, WeightedMean
+
+_RANGES = {
+    "label_smoothing": Range(least=0, most=1),
+    "z_loss": Range(least=0),
+    "microbatches": Range(least=1, whole=True),
+    "chunk_length": Range(least=1, whole=True, optional=True),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,14 +57,8 @@ class Seq2SeqObjective:
         )
 
     def __post_init__(self) -> None:
-        """Raises ValueError for numbers of parts below 1, naming the macro."""
-        for name in ("microbatches", "chunk_length"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(
-                    f"Seq2SeqObjective.{name} is {value}; it must be 1 or more. Set {name.upper()} "
-                    "in gin."
-                )
+        """Raises ValueError for values outside their range, naming the macro."""
+        check_ranges(self, _RANGES)
 
     def check_shapes(self, batch_shapes: BatchShapes) -> None:
         """Raises ValueError for batches that lack a feature."""

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.sharding import NamedSharding, PartitionSpec
 
 from codet5p_jax.training.state import TrainState
 from codet5p_jax.typing import PyTree
@@ -214,9 +215,18 @@ def _storable(state: TrainState) -> TrainState:
     size 0, becomes one zero, since Orbax refuses it.
     """
     return jax.tree.map(
-        lambda leaf: leaf if leaf.size else np.zeros([1], leaf.dtype),
+        lambda leaf: leaf if leaf.size else _one_zero(leaf),
         state.replace(rng=_numbers(state.rng)),
     )
+
+
+def _one_zero(leaf: jax.Array | jax.ShapeDtypeStruct) -> np.ndarray | jax.ShapeDtypeStruct:
+    if not isinstance(leaf, jax.ShapeDtypeStruct):
+        return np.zeros([1], leaf.dtype)
+    sharding = leaf.sharding  # a shape, so that Orbax compares it with what is stored
+    if isinstance(sharding, NamedSharding):
+        sharding = NamedSharding(sharding.mesh, PartitionSpec())
+    return jax.ShapeDtypeStruct((1,), leaf.dtype, sharding=sharding)
 
 
 def _numbers(rng: jax.Array | jax.ShapeDtypeStruct) -> jax.Array | jax.ShapeDtypeStruct:

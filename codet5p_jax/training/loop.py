@@ -14,6 +14,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 
 from codet5p_jax.models.codet5p import fresh_params
+from codet5p_jax.objectives.ranges import Range, check_ranges
 from codet5p_jax.progress import Progress, progress
 from codet5p_jax.training.anomalies import AnomalyError, AnomalyWatch, NonFiniteLossError
 from codet5p_jax.training.batch_streams import BatchStreams, OpenBatches
@@ -42,6 +43,16 @@ from codet5p_jax.training.state import Purpose, TrainState, branch
 from codet5p_jax.training.step import eval_step, train_step
 from codet5p_jax.typing import Batch, Metrics, PyTree
 
+_PERIODS = {
+    "log_period": Range(least=1, whole=True),
+    "checkpoint_period": Range(least=1, whole=True),
+    "checkpoints_kept": Range(
+        least=1, whole=True, optional=True, macro="Schedule.checkpoints_kept"
+    ),
+    "eval_period": Range(least=1, whole=True, optional=True),
+    "eval_batches": Range(least=1, whole=True),
+}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Schedule:
@@ -60,6 +71,10 @@ class Schedule:
     checkpoints_kept: int | None = 2
     eval_period: int | None = 1_000
     eval_batches: int = 8
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a period below 1, naming the macro."""
+        check_ranges(self, _PERIODS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,26 +127,27 @@ class Run:
     initial_checkpoint_path: str | None = None
     seed: int = 0
 
-    def train(self, on_claimed: Callable[[], None] = lambda: None) -> int:
+    def train(self, on_started: Callable[[], None] = lambda: None) -> int:
         """Trains to the end of the curriculum; returns 0, or 128 + the signal that stopped it.
 
         Args:
-            on_claimed: Called once MODEL_DIR is known to be this run's.
+            on_started: Called once MODEL_DIR is known to be this run's and its state is there.
         """
+        self._abstract_state()  # what does not fit together shows here, before a file is written
         claim_model_dir(self.model_dir, self.identity)
-        on_claimed()
         checkpoints = Checkpoints(self.model_dir, keep=self.schedule.checkpoints_kept)
         try:
-            exit_code = self._train_on(checkpoints)
+            exit_code = self._train_on(checkpoints, on_started)
         except AnomalyError:
             checkpoints.wait()  # what was saved before shall be whole
             raise
         checkpoints.close()
         return exit_code
 
-    def _train_on(self, checkpoints: Checkpoints) -> int:
+    def _train_on(self, checkpoints: Checkpoints, on_started: Callable[[], None]) -> int:
         with stop_on_signals() as stop:
             state, positions = self._start(checkpoints)
+            on_started()
             step = int(state.step)
             streams = BatchStreams(self.open_batches, positions)
             watch = AnomalyWatch(

@@ -185,7 +185,7 @@ def test_without_hardness_every_negative_is_as_likely_as_any(objective, params):
 
 
 def test_a_hardness_below_zero_is_refused(objective):
-    with pytest.raises(ValueError, match=r"negative_hardness is -1\.0; it must be 0 or more"):
+    with pytest.raises(ValueError, match=r"negative_hardness is -1\.0; .* number, 0 or more"):
         dataclasses.replace(objective, negative_hardness=-1.0)
 
 
@@ -360,6 +360,13 @@ def test_no_loss_at_all_is_refused(objective):
 def test_a_number_below_its_least_names_the_macro(objective, name, value):
     with pytest.raises(ValueError, match=rf"BimodalObjective\.{name} is {value}.*{name.upper()}"):
         dataclasses.replace(objective, **{name: value})
+
+
+def test_one_pair_without_a_queue_is_refused(objective):
+    alone = dataclasses.replace(objective, queue_size=0)
+    shapes = {"text_tokens": (1, TEXT), "code_tokens": (1, CODE), "pair_ids": (1,)}
+    with pytest.raises(ValueError, match=r"one pair without a queue .* Set BATCH_SIZE to 2"):
+        alone.check_shapes(shapes)
 
 
 def test_a_temperature_beyond_the_clamp_is_refused(objective):

@@ -183,6 +183,15 @@ def test_one_class_is_an_error(tiny_model):
         ClassificationObjective(model=tiny_model, num_classes=1)
 
 
+@pytest.mark.parametrize("label", [-1, 2])
+def test_a_label_that_is_no_class_makes_the_loss_no_number(tiny_model, tiny_params, rng, label):
+    objective = ClassificationObjective(model=tiny_model, num_classes=2)
+    params = {**tiny_params, **objective.init_params(rng)}
+    labels = jnp.asarray(LABELS).at[0].set(label)
+    batch = {"input_tokens": _tokens(0), "labels": labels}
+    assert jnp.isnan(objective.loss(params, {}, batch, rng, train=False)[0].compute())
+
+
 def test_a_batch_of_the_other_kind_is_an_error(tiny_model, tiny_params, rng):
     objective = ClassificationObjective(model=tiny_model, num_classes=2)
     batch = {"first_tokens": _tokens(0), "second_tokens": _tokens(1), "labels": jnp.asarray(LABELS)}

@@ -55,8 +55,14 @@ def test_losses_of_microbatches_add_up(tiny_model, tiny_params, rng):
 
 @pytest.mark.parametrize("name", ["microbatches", "chunk_length"])
 def test_less_than_one_part_is_refused(tiny_model, name):
-    with pytest.raises(ValueError, match=rf"{name} is 0; it must be 1 or more. Set {name.upper()}"):
+    with pytest.raises(ValueError, match=rf"{name} is 0; .* 1 or more.* Set {name.upper()}"):
         Seq2SeqObjective(model=tiny_model, **{name: 0})
+
+
+@pytest.mark.parametrize("name", ["label_smoothing", "z_loss"])
+def test_a_share_below_zero_is_refused(tiny_model, name):
+    with pytest.raises(ValueError, match=rf"{name} is -0\.5; .* Set {name.upper()}"):
+        Seq2SeqObjective(model=tiny_model, **{name: -0.5})
 
 
 def test_microbatches_change_neither_loss_nor_gradients(tiny_model, tiny_params, rng):

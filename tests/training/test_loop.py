@@ -325,6 +325,12 @@ def test_no_checkpoint_holds_parameters_that_are_no_numbers(tiny_model, tmp_path
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(load_params(tmp_path)))
 
 
+@pytest.mark.parametrize("name", ["log_period", "checkpoint_period", "eval_batches"])
+def test_a_period_of_no_steps_is_refused(name):
+    with pytest.raises(ValueError, match=rf"Schedule\.{name} is 0; .* Set {name.upper()} in gin"):
+        Schedule(**{name: 0})
+
+
 def test_parameters_that_are_no_numbers_end_a_run_that_skips_losses_too(tiny_model, tmp_path):
     broken = adamw(lambda step: jnp.where(step < 2, 1e-3, jnp.nan))  # the step after is skipped
     run = _short_run(
