@@ -170,9 +170,6 @@ def train_toy(finished_corpus_dir, tokenizer_dir, tokenizer, tmp_path_factory): 
 
     def train(recipe, model_dir, *, initial=None):
         values = {
-            "MODEL_DIR": model_dir,
-            "CORPUS_DIR": finished_corpus_dir,
-            "TOKENIZER_DIR": tokenizer_dir,
             "VOCAB_SIZE": tokenizer.vocab_size,
             "TWO_STAGE_VOCAB_SIZE": tokenizer.vocab_size + 3,
             "DENOISING_STEPS": 1,
@@ -181,14 +178,19 @@ def train_toy(finished_corpus_dir, tokenizer_dir, tokenizer, tmp_path_factory): 
             "WARMUP_STEPS": 1,
             "LOG_PERIOD": 1,
             "EVAL_PERIOD": None,
-            "INITIAL_CHECKPOINT_PATH": initial,
         }
-        words = [f"--gin.{name}={value}" for name, value in values.items()]
-        files = [
-            f"--gin_file=recipes/{recipe}.gin",
-            "--gin_file=runs/toy.gin",
-            f"--gin_file={one_device}",
+        # In a file, since no recipe reads all of them.
+        lines = [f"{name} = {value}" for name, value in values.items()]
+        two_steps = one_device.with_name("two_steps.gin")
+        two_steps.write_text("\n".join(lines))
+        words = [
+            f"--gin.MODEL_DIR={model_dir}",
+            f"--gin.CORPUS_DIR={finished_corpus_dir}",
+            f"--gin.TOKENIZER_DIR={tokenizer_dir}",
+            f"--gin.INITIAL_CHECKPOINT_PATH={initial}",
         ]
+        names = (f"recipes/{recipe}.gin", "runs/toy.gin", one_device, two_steps)
+        files = [f"--gin_file={name}" for name in names]
         seqio.TaskRegistry.reset()
         seqio.MixtureRegistry.reset()
         with pytest.raises(SystemExit) as stopped:

@@ -133,47 +133,53 @@ class Run:
         Args:
             on_started: Called once MODEL_DIR is known to be this run's and its state is there.
         """
-        self._abstract_state()  # what does not fit together shows here, before a file is written
-        claim_model_dir(self.model_dir, self.identity)
-        checkpoints = Checkpoints(self.model_dir, keep=self.schedule.checkpoints_kept)
-        try:
-            exit_code = self._train_on(checkpoints, on_started)
-        except AnomalyError:
-            checkpoints.wait()  # what was saved before shall be whole
-            raise
-        checkpoints.close()
-        return exit_code
-
-    def _train_on(self, checkpoints: Checkpoints, on_started: Callable[[], None]) -> int:
         with stop_on_signals() as stop:
-            state, positions = self._start(checkpoints)
-            on_started()
-            step = int(state.step)
-            streams = BatchStreams(self.open_batches, positions)
-            watch = AnomalyWatch(
-                self.model_dir,
-                self.loss_guard,
-                newest_checkpoint=functools.partial(self._newest_checkpoint, checkpoints),
-            )
-            with (
-                MetricWriter(self.model_dir, resume_step=step) as writer,
-                progress("training", self.curriculum.steps, unit="steps", done=step) as bar,
-            ):
-                session = _Session(
-                    streams=streams,
-                    checkpoints=checkpoints,
-                    writer=writer,
-                    bar=bar,
-                    stop=stop,
-                    watch=watch,
-                )
-                while step < self.curriculum.steps and not stop:
-                    state = self._run_phase(state, step, session)
-                    step = int(state.step)
-            self._save(session, state, step)
-            checkpoints.wait()
-        streams.close()
+            self._abstract_state()  # raises what does not fit together, before a file is written
+            claim_model_dir(self.model_dir, self.identity)
+            checkpoints = Checkpoints(self.model_dir, keep=self.schedule.checkpoints_kept)
+            try:
+                state, positions = self._start(checkpoints)
+                on_started()
+                self._train_on(state, positions, checkpoints, stop)
+            except AnomalyError:
+                checkpoints.wait()  # what was saved before shall be whole
+                raise
+            checkpoints.close()
         return stop.exit_code
+
+    def _train_on(
+        self,
+        state: TrainState,
+        positions: Mapping[str, Any],
+        checkpoints: Checkpoints,
+        stop: StopRequest,
+    ) -> None:
+        """Trains from `state` to the end of the curriculum, or to a stop request, and saves."""
+        step = int(state.step)
+        streams = BatchStreams(self.open_batches, positions)
+        watch = AnomalyWatch(
+            self.model_dir,
+            self.loss_guard,
+            newest_checkpoint=functools.partial(self._newest_checkpoint, checkpoints),
+        )
+        with (
+            MetricWriter(self.model_dir, resume_step=step) as writer,
+            progress("training", self.curriculum.steps, unit="steps", done=step) as bar,
+        ):
+            session = _Session(
+                streams=streams,
+                checkpoints=checkpoints,
+                writer=writer,
+                bar=bar,
+                stop=stop,
+                watch=watch,
+            )
+            while step < self.curriculum.steps and not stop:
+                state = self._run_phase(state, step, session)
+                step = int(state.step)
+        self._save(session, state, step)
+        checkpoints.wait()
+        streams.close()
 
     # The ways a run can start, in this order:
     # 1. MODEL_DIR's newest readable checkpoint; 2. the initial checkpoint; 3. scratch.

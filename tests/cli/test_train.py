@@ -112,7 +112,7 @@ BAD_BINDINGS = {
         "decoder_clm/curriculum.Stream.objective = @classification.ClassificationObjective()\n"
         "classification.ClassificationObjective.model = %MODEL\n"
         "classification.ClassificationObjective.num_classes = 2",
-        r"Stream 'decoder_clm': ClassificationObjective reads input_tokens.* hold encoder_input_tok"
+        r"Stream 'decoder_clm': ClassificationObjective reads input_tokens.* hold decoder_input_tok"
         r".* Set DatasetConfig\.feature_converter",
     ),
     "held-out data of an unknown mixture": (
@@ -154,6 +154,9 @@ def test_what_does_not_fit_together_is_said_before_anything_is_written(
 ):
     """The toy twin of a recipe with one binding changed, on the eight devices of the tests."""
     (tmp_path / "bad.gin").write_text(IMPORTS + binding)
+    vocabulary = f"VOCAB_SIZE={tokenizer.vocab_size}"
+    if recipe.startswith("stage2"):
+        vocabulary = f"TWO_STAGE_VOCAB_SIZE={tokenizer.vocab_size + 3}"
     code, _, error = codet5p(
         "train",
         f"--gin_file=recipes/{recipe}.gin",
@@ -162,8 +165,7 @@ def test_what_does_not_fit_together_is_said_before_anything_is_written(
         f"--gin.MODEL_DIR={tmp_path / 'model'}",
         f"--gin.CORPUS_DIR={finished_corpus_dir}",
         f"--gin.TOKENIZER_DIR={tokenizer_dir}",
-        f"--gin.VOCAB_SIZE={tokenizer.vocab_size}",
-        f"--gin.TWO_STAGE_VOCAB_SIZE={tokenizer.vocab_size + 3}",
+        f"--gin.{vocabulary}",
         "--gin.INITIAL_CHECKPOINT_PATH=None",
     )
     assert code == 2
