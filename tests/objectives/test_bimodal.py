@@ -238,8 +238,16 @@ def test_every_trained_parameter_gets_a_gradient(objective, params, rng):
     assert without == []
 
 
-@pytest.mark.parametrize("num_lengths", [1, 4])
-@pytest.mark.parametrize("from_queue", [False, True])
+@pytest.mark.parametrize(
+    ("from_queue", "num_lengths"),
+    [
+        (True, 4),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in ((False, 1), (True, 1), (False, 4))
+        ),
+    ],
+)
 def test_microbatches_change_neither_losses_nor_gradients(tiny_model, rng, num_lengths, from_queue):
     whole = BimodalObjective(
         model=tiny_model,

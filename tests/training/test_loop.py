@@ -151,9 +151,13 @@ def _assert_same_params(one, other):
 @pytest.mark.parametrize(
     "number, code, dataset, position",
     [
-        (signal.SIGTERM, 143, _seq2seq_batch, 2),  # before the first step of a phase
+        pytest.param(  # before the first step of a phase
+            signal.SIGTERM, 143, _seq2seq_batch, 2, marks=pytest.mark.slow
+        ),
         (signal.SIGINT, 130, _seq2seq_batch, 3),  # between two steps
-        (signal.SIGTERM, 143, _held_out_batch, 1),  # behind the fetch of the next batch
+        pytest.param(  # behind the fetch of the next batch
+            signal.SIGTERM, 143, _held_out_batch, 1, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_stopped_and_resumed_run_equals_the_uninterrupted_one(
@@ -344,6 +348,7 @@ def test_parameters_that_are_no_numbers_end_a_run_that_skips_losses_too(tiny_mod
     assert newest_step(tmp_path) == 2
 
 
+@pytest.mark.slow  # test_meshes.py compares single steps
 def test_eight_devices_train_to_the_losses_of_one(tiny_model, tmp_path, whole):
     partitioner = Partitioner(num_partitions=2, devices=jax.devices()[:8])
     model = CodeT5p(dataclasses.replace(tiny_model.config, num_heads=4))
@@ -356,7 +361,11 @@ def test_eight_devices_train_to_the_losses_of_one(tiny_model, tmp_path, whole):
                 np.testing.assert_allclose(b[name], a[name], rtol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("fsdp", [1, 2], ids=["data x model", "parameters over data too"])
+@pytest.mark.parametrize(
+    "fsdp",
+    [pytest.param(1, marks=pytest.mark.slow), 2],
+    ids=["data x model", "parameters over data too"],
+)
 def test_adafactor_on_eight_devices_trains_to_the_losses_of_one(tiny_model, tmp_path, fsdp):
     rules = standard_logical_axis_rules(parameter_partitioning_dims=fsdp)
     eight = Partitioner(num_partitions=2, devices=jax.devices()[:8], logical_axis_rules=rules)
