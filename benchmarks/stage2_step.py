@@ -84,10 +84,8 @@ def main() -> None:
 def compare_passes(arguments: argparse.Namespace, *, full: int) -> Comparison:
     """Returns shared passes beside separate ones."""
     command = (sys.executable, "-m", "benchmarks.stage2_step", f"--full={full}")
-    options = (
-        f"--microbatches={arguments.microbatches if not full else 1}",
-        f"--num_lengths={arguments.num_lengths}",
-    )
+    parts = (1, 1) if full else (arguments.microbatches, arguments.num_lengths)
+    options = (f"--microbatches={parts[0]}", f"--num_lengths={parts[1]}")
     return compare(
         "stage2_step_full_rows" if full else "stage2_step",
         Side(name="shared passes", command=(*command, *options, "--serve=shared")),

@@ -220,8 +220,8 @@ def _losses(model_dir):
     return merged.keys()
 
 
-# The twins of a 770M are those of the 220M: what differs in size, the toy replaces. The quickstart is
-# trained by `make pretrain`.
+# The twins of a 770M are those of the 220M: what differs in size, the toy replaces. `make pretrain`
+# trains the quickstart.
 SLOW = [name for name in RECIPES if "770m" in name or name.startswith("quickstart")]
 FROM_SCRATCH = [
     "quickstart_stage1",
