@@ -1,7 +1,6 @@
 """`codet5p ablate`: a recipe beside variants of it, on one corpus, with the same seeds."""
 
 import argparse
-import datetime
 import json
 import pathlib
 import sys
@@ -10,8 +9,9 @@ from typing import Any
 
 from codet5p_jax.cli import ablation_plan
 from codet5p_jax.cli.ablation_plan import BASE, STAGES, Ablation, Overlay
-from codet5p_jax.cli.eval import positive, write_json
+from codet5p_jax.cli.eval import positive
 from codet5p_jax.cli.pretrain import RECIPES, find_recipe
+from codet5p_jax.cli.results import now, results_console, write_results
 from codet5p_jax.cli.stations import (
     STOPPED,
     Station,
@@ -138,23 +138,19 @@ def _write_and_print(
     failed: Sequence[str],
     out: pathlib.Path,
 ) -> None:
-    from rich.console import Console
-
     from codet5p_jax.evaluation.ablation_table import ablation_tables, markdown
 
     result = {
-        "created": datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
+        "created": now(),
         "base": ablation.base,
         "seeds": list(ablation.seeds),
         "stages": dict(_stages(ablation)),
         "changes": changes,
         "failed": list(failed),
     }
-    write_json(out / RESULT, result)
+    write_results(out / RESULT, result)
     (out / "ablation.md").write_text(markdown(result), encoding="utf-8")
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=LOG_WIDTH)  # a log has no width of its own
+    console = results_console(LOG_WIDTH)
     for table in ablation_tables(result):
         console.print(table)
     for name in failed:

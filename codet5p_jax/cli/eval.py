@@ -1,14 +1,12 @@
 """`codet5p eval`: losses, retrieval, matching and samples on packages held out of training."""
 
 import argparse
-import datetime
-import json
-import os
 import pathlib
 import time
 from collections.abc import Mapping
 from typing import Any
 
+from codet5p_jax.cli.results import now, results_console, write_results
 from codet5p_jax.evaluation.evaluate import Evaluation, HeldOutData, HeldOutStream, evaluate
 from codet5p_jax.evaluation.heldout import HeldOutPairs, read_pairs
 from codet5p_jax.evaluation.losses import TrainedModel
@@ -73,14 +71,14 @@ def run(arguments: argparse.Namespace) -> None:
     data = HeldOutData(streams=streams, pairs=pairs)
     results = evaluate(after, tokenizer, before=before, data=data, config=config)
     evaluation = {
-        "created": datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
+        "created": now(),
         "seconds": round(time.monotonic() - started, 1),
         "models": {"after": _origin(arguments.model_dir, metadata)}
         | ({"before": _origin(arguments.before, before_metadata)} if before else {}),
         **results,
     }
     path = pathlib.Path(arguments.out or pathlib.Path(arguments.model_dir) / "evaluation.json")
-    write_json(path, evaluation)
+    write_results(path, evaluation)
     _print(evaluation, path)
 
 
@@ -165,25 +163,14 @@ def _origin(model_dir: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {"directory": model_dir, "step": metadata.get("step")}
 
 
-def write_json(path: pathlib.Path, contents: Mapping[str, Any]) -> None:
-    """Writes `contents` whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_suffix(".json.new")
-    new.write_text(json.dumps(contents, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(new, path)
-
-
 def _print(evaluation: Mapping[str, Any], path: pathlib.Path) -> None:
-    from rich.console import Console
     from rich.panel import Panel
     from rich.text import Text
 
     from codet5p_jax.evaluation.results_section import SAMPLE_PARTS
     from codet5p_jax.evaluation.terminal_table import evaluation_table
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=LOG_WIDTH)  # a log has no width of its own
+    console = results_console(LOG_WIDTH)
     console.print(evaluation_table(evaluation))
     for sample in evaluation["samples"]:
         body = "\n".join(

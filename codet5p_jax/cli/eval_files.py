@@ -1,13 +1,13 @@
 """`codet5p eval_files`: what a model after stage 1 does with files held out of training."""
 
 import argparse
-import datetime
 import pathlib
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from codet5p_jax.cli.eval import LOG_WIDTH, load_trained, positive, read_streams, write_json
+from codet5p_jax.cli.eval import LOG_WIDTH, load_trained, positive, read_streams
+from codet5p_jax.cli.results import now, results_console, write_results
 from codet5p_jax.evaluation.completion import (
     CompletionSetting,
     completion_examples,
@@ -53,13 +53,13 @@ def run(arguments: argparse.Namespace) -> None:
     started = time.monotonic()
     tokenizer = CodeTokenizer.from_directory(arguments.tokenizer)
     results = {
-        "created": datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
+        "created": now(),
         "losses": _losses(arguments),
         "completion": _completion(arguments, tokenizer),
         "seconds": round(time.monotonic() - started, 1),
     }
     path = pathlib.Path(arguments.out or pathlib.Path(arguments.model_dir) / "eval_files.json")
-    write_json(path, results)
+    write_results(path, results)
     _print(results, path)
 
 
@@ -108,7 +108,6 @@ def _length(model_dir: str, metadata: Mapping[str, Any]) -> int:
 
 def _print(results: Mapping[str, Any], path: pathlib.Path) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     from codet5p_jax.evaluation.terminal_table import MEASURES
@@ -135,8 +134,6 @@ def _print(results: Mapping[str, Any], path: pathlib.Path) -> None:
     table.add_row(
         "line completion, loss", f"{completion['tokens']:,} tokens", f"{completion['loss']:.3f}", ""
     )
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=LOG_WIDTH)  # a log has no width of its own
+    console = results_console(LOG_WIDTH)
     console.print(table)
     print(f"Evaluation: {path} ({results['seconds']:.0f} s)")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 import shlex
 import signal
@@ -12,6 +11,8 @@ import time
 from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Any
+
+from codet5p_jax.training.json_files import write_json
 
 STATIONS_FILE = "stations.json"
 STOPPED = (130, 143)  # SIGINT, SIGTERM: the command has saved what it had
@@ -135,7 +136,4 @@ def read_done(out: pathlib.Path) -> dict[str, Any]:
 
 
 def _write_done(out: pathlib.Path, done: Mapping[str, Any]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    new = out / f"{STATIONS_FILE}.new"
-    new.write_text(json.dumps(done, indent=2) + "\n", encoding="utf-8")
-    os.replace(new, out / STATIONS_FILE)
+    write_json(out / STATIONS_FILE, done)

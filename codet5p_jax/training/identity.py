@@ -1,10 +1,11 @@
 """What a MODEL_DIR was started as, so that a run of something else never writes into it."""
 
 import json
-import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
+
+from codet5p_jax.training.json_files import write_json
 
 RUN_FILE = "run.json"
 
@@ -27,10 +28,7 @@ def claim_model_dir(model_dir: str | pathlib.Path, identity: Mapping[str, Any]) 
     path = pathlib.Path(model_dir) / RUN_FILE
     wanted = json.loads(json.dumps(identity))
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_suffix(".json.new")
-        new.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
-        os.replace(new, path)
+        write_json(path, wanted)
         return
     held = json.loads(path.read_text(encoding="utf-8"))
     differences = list(_differences(held, wanted))

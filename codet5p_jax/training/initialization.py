@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from flax import struct, traverse_util
 
+from codet5p_jax.training.json_files import write_json
 from codet5p_jax.typing import PyTree
 
 Path = tuple[str, ...]
@@ -39,11 +40,8 @@ class Transfer(struct.PyTreeNode):
 
 def write_origin(model_dir: str | pathlib.Path, source: str, transfer: Transfer) -> None:
     """Writes down in MODEL_DIR where its parameters come from, for the metadata of checkpoints."""
-    path = pathlib.Path(model_dir) / ORIGIN_FILE
-    new = path.with_suffix(".json.new")
     origin = {"path": os.path.abspath(source), **transfer.summary()}
-    new.write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
-    os.replace(new, path)
+    write_json(pathlib.Path(model_dir) / ORIGIN_FILE, origin)
 
 
 def forget_origin(model_dir: str | pathlib.Path) -> None:
