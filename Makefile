@@ -26,11 +26,14 @@ setup: .venv/.installed  ## make .venv and install everything into it
 pretrain: setup  ## corpus -> tokenizer -> stages 1 and 2 -> evaluation -> export -> verification
 	@$(BIN)/codet5p pretrain --recipe=$(RECIPE) --out=$(OUT)
 
+# A file's tests stay in one process, where they share what they trained; a process takes 3 GB.
+PYTEST := $(BIN)/pytest -q --numprocesses=auto --maxprocesses=4 --dist=loadfile
+
 test: setup  ## the tests, without those marked slow
-	$(BIN)/pytest -q -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: setup  ## all tests
-	$(BIN)/pytest -q
+	$(PYTEST)
 
 lint: setup  ## style, formatting and types
 	$(BIN)/ruff check $(CHECKED)

@@ -47,6 +47,7 @@ EXTRAS = {
         "mypy>=1.13",
         "pytest>=8.3",
         "pytest-timeout>=2.3",
+        "pytest-xdist>=3.6",
         "ruff>=0.8",
     ],
 }
