@@ -1,15 +1,17 @@
-"""Mesh and partition rules in T5X's terms: which axis of which array lies on which devices."""
+"""Partition rules in T5X's terms: which axis of which array lies along which axis of the mesh."""
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from flax import linen as nn
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from codet5p_jax.training.mesh import make_mesh
 from codet5p_jax.typing import Batch
 
 LogicalAxisRules = Sequence[tuple[str, str | tuple[str, ...] | None]]
@@ -25,7 +27,8 @@ def standard_logical_axis_rules(
 
     Args:
         activation_partitioning_dims: 2 also splits the embed axis of activations over `model`.
-        parameter_partitioning_dims: 2 also splits parameters over `data` (ZeRO-3).
+        parameter_partitioning_dims: 2 also splits parameters and the optimizer's state over `data`
+            (ZeRO-3, FSDP), but never over `slice`: slices hold copies of each other.
         additional_rules: Appended, for axes that the standard rules do not name.
 
     Raises:
@@ -38,8 +41,8 @@ def standard_logical_axis_rules(
         if dims not in (1, 2):
             raise ValueError(f"standard_logical_axis_rules.{name} is {dims}; it must be 1 or 2.")
     rules: list[tuple[str, str | tuple[str, ...] | None]] = [
-        ("batch", "data"),
-        ("queue", "data"),
+        ("batch", ("slice", "data")),
+        ("queue", ("slice", "data")),
         ("vocab", "model"),
         ("mlp", "model"),
         ("heads", "model"),
@@ -73,55 +76,64 @@ class Partitioner:
         self,
         *,
         num_partitions: int = 1,
+        mesh_shape: tuple[int, int] | None = None,
+        num_slices: int | None = None,
         logical_axis_rules: LogicalAxisRules | None = None,
         devices: Sequence[jax.Device] | None = None,
     ) -> None:
-        """Makes a mesh with axes `data` and `model`.
+        """Makes a mesh with axes `slice`, `data` and `model`.
 
         Args:
-            num_partitions: Size of the `model` axis; the other devices are the `data` axis.
+            num_partitions: Size of the `model` axis; the other devices of a slice are its `data`
+                axis.
+            mesh_shape: (data, model) of one slice, in place of `num_partitions`.
+            num_slices: Number of slices, between which the network is slow; None asks the devices.
             logical_axis_rules: Logical axis -> mesh axis; None means the standard rules.
             devices: Devices to use; None means all.
 
         Raises:
-            ValueError: When the partitions do not divide the devices.
+            ValueError: When the mesh does not fit the devices, or a rule names an unknown axis.
         """
-        devices = list(devices or jax.devices())
-        if num_partitions < 1 or len(devices) % num_partitions:
-            divisors = [n for n in range(1, len(devices) + 1) if len(devices) % n == 0]
-            raise ValueError(
-                f"Partitioner.num_partitions is {num_partitions}, which does not divide the "
-                f"{len(devices)} devices; use one of {', '.join(map(str, divisors))}."
-            )
-        self.mesh: Mesh = jax.make_mesh(
-            (len(devices) // num_partitions, num_partitions),
-            ("data", "model"),
+        self.mesh: Mesh = make_mesh(
+            num_partitions=num_partitions,
+            mesh_shape=mesh_shape,
+            num_slices=num_slices,
             devices=devices,
-            axis_types=(AxisType.Auto, AxisType.Auto),
         )
-        self._rules = logical_axis_rules or standard_logical_axis_rules()
+        self._rules = tuple(logical_axis_rules or standard_logical_axis_rules())
         self._check_rules()
 
     def _check_rules(self) -> None:
         for logical, target in self._rules:
-            for axis in (target,) if isinstance(target, str) else target or ():
+            for axis in _mesh_axes(target):
                 if axis not in self.mesh.shape:
                     raise ValueError(
                         f"Rule ({logical!r}, {target!r}) names the mesh axis {axis!r}; the mesh "
                         f"has {', '.join(self.mesh.axis_names)}."
                     )
 
+    @property
+    def batch_axes(self) -> PartitionSpec:
+        """Mesh axes that the rows of a batch lie along."""
+        return nn.logical_to_mesh_axes(("batch",), self._rules) or PartitionSpec()
+
+    @property
+    def num_batch_shards(self) -> int:
+        """Number of parts of a batch that lie on devices of their own."""
+        return _num_devices(self.mesh, self.batch_axes[0])
+
     def get_data_layout(self, batch_size: int) -> DataLayout:
         """Returns the rows that this process feeds.
 
         Raises:
-            ValueError: When the `data` axis does not divide the batch.
+            ValueError: When the mesh axes of the batch do not divide it.
         """
-        data = self.mesh.shape["data"]
-        if batch_size % data:
+        shards = self.num_batch_shards
+        if batch_size % shards:
             raise ValueError(
-                f"The batch has {batch_size} rows, which the mesh's `data` axis of {data} devices "
-                f"does not divide; use a batch of {-(-batch_size // data) * data} rows."
+                f"The batch has {batch_size} rows, which the {shards} devices along "
+                f"{_named(self.batch_axes[0])} do not divide; use a batch of "
+                f"{-(-batch_size // shards) * shards} rows."
             )
         return DataLayout(batch_size, jax.process_index(), jax.process_count())
 
@@ -152,15 +164,30 @@ class Partitioner:
                     f"{name} has the logical axis {axis!r}, which no rule names; add "
                     f"({axis!r}, None) to standard_logical_axis_rules.additional_rules."
                 )
-        spec = nn.logical_to_mesh_axes(tuple(logical), self._rules)
-        for size, axis, target in zip(array.shape, logical, spec or (), strict=False):
+        spec = nn.logical_to_mesh_axes(tuple(logical), self._rules) or PartitionSpec()
+        for size, axis, target in zip(array.shape, logical, spec, strict=False):
+            self._check_free(f"{name} {tuple(logical)}", axis, target, spec)
             devices = _num_devices(self.mesh, target)
             if size % devices:
                 raise ValueError(
-                    f"{name} has {size} entries along {axis!r}, which {devices} devices along "
-                    f"{target!r} do not divide; use fewer partitions or another rule."
+                    f"{name} has {size} entries along {axis!r}, which the {devices} devices along "
+                    f"{_named(target)} do not divide; they divide among "
+                    f"{_largest_divisor(size, devices)}. Use another mesh, or the rule "
+                    f"({axis!r}, None)."
                 )
-        return spec or PartitionSpec()
+        return spec
+
+    def _check_free(self, name: str, axis: str | None, target: Any, spec: PartitionSpec) -> None:
+        """Raises ValueError where every rule of `axis` names a mesh axis that another one took."""
+        wanted = [mesh_axis for logical, mesh_axis in self._rules if logical == axis]
+        if axis is None or target is not None or None in wanted:
+            return
+        taken = {mesh_axis for each in spec for mesh_axis in _mesh_axes(each)}
+        clash = ", ".join(sorted({a for each in wanted for a in _mesh_axes(each)} & taken))
+        raise ValueError(
+            f"{name}: {axis!r} would lie along {clash!r}, which another axis takes. Add "
+            f"({axis!r}, None) to standard_logical_axis_rules.additional_rules to leave it whole."
+        )
 
     def shardings(self, mesh_axes: Any) -> Any:
         """Returns a NamedSharding for each PartitionSpec of mesh axes."""
@@ -201,7 +228,7 @@ class Partitioner:
 
     def put_batch(self, batch: Mapping[str, np.ndarray]) -> Batch:
         """Returns the global batch on the devices, from this process's rows of it."""
-        sharding = NamedSharding(self.mesh, PartitionSpec("data"))
+        sharding = NamedSharding(self.mesh, self.batch_axes)
         return {
             name: jax.make_array_from_process_local_data(sharding, rows)
             for name, rows in batch.items()
@@ -212,6 +239,18 @@ def _is_instance(cls: type, leaf: Any) -> bool:
     return isinstance(leaf, cls)
 
 
-def _num_devices(mesh: Mesh, target: Any) -> int:
-    axes = (target,) if isinstance(target, str) else target or ()
-    return int(np.prod([mesh.shape[axis] for axis in axes], dtype=int))
+def _mesh_axes(target: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """Returns the mesh axes that a rule, or one entry of a PartitionSpec, names."""
+    return (target,) if isinstance(target, str) else tuple(target or ())
+
+
+def _named(target: str | tuple[str, ...] | None) -> str:
+    return " and ".join(repr(axis) for axis in _mesh_axes(target))
+
+
+def _num_devices(mesh: Mesh, target: str | tuple[str, ...] | None) -> int:
+    return math.prod(mesh.shape[axis] for axis in _mesh_axes(target))
+
+
+def _largest_divisor(size: int, most: int) -> int:
+    return max(n for n in range(1, most + 1) if size % n == 0)

@@ -62,11 +62,11 @@ def _check_mesh(batch_size: int, partitioner: Partitioner) -> None:
 
 
 def _check_microbatches(count: int, batch_size: int, partitioner: Partitioner) -> None:
-    devices = partitioner.mesh.shape["data"]
+    devices = partitioner.num_batch_shards
     fitting = [n for n in range(1, batch_size + 1) if batch_size % (n * devices) == 0]
     if count not in fitting:
         raise ValueError(
-            f"MICROBATCHES is {count}, and a batch of {batch_size} rows on {devices} devices of "
-            f"the mesh's `data` axis can be computed in {', '.join(map(str, fitting))} parts of "
+            f"MICROBATCHES is {count}, and a batch of {batch_size} rows on {devices} parts of "
+            f"the mesh can be computed in {', '.join(map(str, fitting))} parts of "
             "like size; use one of these, or another DatasetConfig.batch_size."
         )

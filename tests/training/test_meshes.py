@@ -22,6 +22,7 @@ MESHES = {
     "data 8": {},
     "data 4 x model 2": {"num_partitions": 2},
     "fully sharded": {"num_partitions": 2, "logical_axis_rules": FULLY_SHARDED},
+    "two slices": {"num_slices": 2, "mesh_shape": (2, 2), "logical_axis_rules": FULLY_SHARDED},
 }
 
 
@@ -118,6 +119,7 @@ def on_one_device(model, batches):
                 ("data 8", 1),
                 ("data 8", 2),
                 ("data 4 x model 2", 1),
+                ("two slices", 2),
                 ("fully sharded", 1),
                 ("fully sharded", 2),
             )
@@ -143,7 +145,7 @@ def test_the_queue_and_the_momentum_encoder_are_spread_over_the_devices(model, m
     partitioner = Partitioner(**MESHES[mesh])
     shapes = _run(model, partitioner)._abstract_state()
     pairs = shapes.objective_state["pairs"]
-    shards = partitioner.mesh.shape["data"]
+    shards = partitioner.num_batch_shards
     for entries in (pairs.queue.text_features, pairs.queue.code_tokens, pairs.queue.pair_ids):
         assert entries.sharding.shard_shape(entries.shape)[0] == 2 * ROWS // shards
     for name, average in pairs.momentum_params.items():

@@ -26,8 +26,25 @@ def _partitioner(**arguments):
     return Partitioner(devices=jax.devices()[:8], **arguments)
 
 
-def test_the_mesh_divides_the_devices_into_data_and_model():
-    assert dict(_partitioner(num_partitions=2).mesh.shape) == {"data": 4, "model": 2}
+@pytest.mark.parametrize(
+    "arguments, shape",
+    [
+        ({}, (1, 8, 1)),
+        ({"num_partitions": 2}, (1, 4, 2)),
+        ({"mesh_shape": (2, 4)}, (1, 2, 4)),
+        ({"num_slices": 2}, (2, 4, 1)),
+        ({"num_slices": 2, "num_partitions": 4}, (2, 1, 4)),
+    ],
+)
+def test_the_mesh_divides_the_devices_into_slices_data_and_model(arguments, shape):
+    mesh = _partitioner(**arguments).mesh
+    assert dict(mesh.shape) == dict(zip(("slice", "data", "model"), shape, strict=True))
+
+
+def test_devices_of_a_slice_stay_together():
+    mesh = _partitioner(num_slices=2, num_partitions=2).mesh
+    ids = [{device.id for device in part.flat} for part in mesh.devices]
+    assert ids == [{0, 1, 2, 3}, {4, 5, 6, 7}]
 
 
 def test_parameters_and_optimizer_state_lie_along_their_logical_axes():
@@ -41,6 +58,15 @@ def test_two_parameter_dimensions_split_parameters_over_data_too():
     rules = standard_logical_axis_rules(parameter_partitioning_dims=2)
     axes = _partitioner(num_partitions=2, logical_axis_rules=rules).get_mesh_axes(_state())
     assert axes.params["kernel"] == PartitionSpec("data", "model")
+
+
+def test_slices_hold_copies_of_split_parameters_and_parts_of_the_batch():
+    rules = standard_logical_axis_rules(parameter_partitioning_dims=2)
+    partitioner = _partitioner(num_slices=2, num_partitions=2, logical_axis_rules=rules)
+    axes = partitioner.get_mesh_axes(_state())
+    assert axes.params["kernel"] == PartitionSpec("data", "model")
+    batch = partitioner.put_batch({"tokens": np.ones((8, 3), np.int32)})
+    assert batch["tokens"].addressable_shards[0].data.shape == (2, 3)
 
 
 def test_a_partitioned_function_gives_the_plain_result():
@@ -61,31 +87,57 @@ def test_activations_lie_where_their_logical_axes_say():
 
     spec = PartitionSpec()
     y = partitioner.partition(activation, (spec,), None)(jnp.arange(32.0).reshape(4, 8))
-    assert y.sharding.spec == PartitionSpec("data", "model")
+    assert y.sharding.shard_shape(y.shape) == (1, 4)
 
 
-def test_a_batch_lies_along_data():
+def test_a_batch_lies_along_slice_and_data():
     batch = _partitioner(num_partitions=2).put_batch({"tokens": np.ones((8, 3), np.int32)})
-    assert batch["tokens"].sharding.spec == PartitionSpec("data")
+    assert batch["tokens"].sharding.spec == PartitionSpec(("slice", "data"))
     assert batch["tokens"].addressable_shards[0].data.shape == (2, 3)
 
 
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: _partitioner(num_partitions=3), r"does not divide the 8 devices; use one of 1, 2"),
-        (lambda: _partitioner().get_data_layout(12), r"12 rows.* of 8 devices.*use a batch of 16"),
+        (
+            lambda: _partitioner(num_partitions=3),
+            r"does not divide the 8 devices of a slice; set NUM_PARTITIONS to one of 1, 2, 4, 8",
+        ),
+        (
+            lambda: _partitioner(num_slices=3),
+            r"num_slices is 3, which does not divide the 8 devices; use one of 1, 2, 4, 8",
+        ),
+        (
+            lambda: _partitioner(mesh_shape=(4, 4)),
+            r"mesh_shape is \(4, 4\), 16 devices, and a slice has 8; set MESH_SHAPE to one of "
+            r"\(8, 1\), \(4, 2\)",
+        ),
+        (
+            lambda: _partitioner(mesh_shape=(4, 2), num_partitions=2),
+            r"set MESH_SHAPE or NUM_PARTITIONS, not both",
+        ),
+        (
+            lambda: _partitioner().get_data_layout(12),
+            r"12 rows.* 8 devices along 'slice' and 'data'.* use a batch of 16",
+        ),
         (
             lambda: _partitioner().get_mesh_axes(_state(axes=("embed", "mpl"))),
             r"params.*kernel.* has the logical axis 'mpl', which no rule names",
         ),
         (
             lambda: _partitioner(num_partitions=8).get_mesh_axes(_state(shape=(4, 12))),
-            r"kernel.* has 12 entries along 'mlp', which 8 devices along 'model' do not divide",
+            r"kernel.* has 12 entries along 'mlp', which the 8 devices along 'model' do not "
+            r"divide; they divide among 6\. .*rule \('mlp', None\)",
+        ),
+        (
+            lambda: _partitioner(
+                logical_axis_rules=[("embed", "model"), ("mlp", "model")]
+            ).get_mesh_axes(_state()),
+            r"kernel.*: 'mlp' would lie along 'model', which another axis takes. Add \('mlp', None",
         ),
         (
             lambda: _partitioner(logical_axis_rules=[("embed", "modle")]),
-            r"names the mesh axis 'modle'; the mesh has data, model",
+            r"names the mesh axis 'modle'; the mesh has slice, data, model",
         ),
         (
             lambda: standard_logical_axis_rules(parameter_partitioning_dims=3),
