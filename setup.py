@@ -33,6 +33,7 @@ REQUIRES = [
     "absl-py>=2",
     "etils>=1.10",
     "gin-config>=0.5,<0.6",
+    "packaging>=24",
     "rich>=13.7",
     "tensorboardX>=2.6.2",
 ]

@@ -120,6 +120,12 @@ def resolved_bindings() -> dict[str, str]:
     }
 
 
+def macro_values() -> dict[str, Any]:
+    """Returns macro -> value of every macro in force, macros in it replaced by theirs."""
+    macros = _macros()
+    return {name: _resolved(value, macros) for name, value in macros.items()}
+
+
 def _resolved(value: Any, macros: Mapping[str, Any]) -> Any:
     if isinstance(value, gin_internals.ConfigurableReference):
         if value.selector == "gin.macro":

@@ -23,6 +23,7 @@ COMMANDS = {  # name -> (module, what it does)
     "import": ("import_", "read a model in Hugging Face format"),
     "verify": ("verify", "compare an export with transformers"),
     "report": ("report", "draw a run into one HTML page"),
+    "doctor": ("doctor", "check installation, machine and folders, and say how to mend them"),
 }
 READS_TASKS = {"tokenizer", "cache", "train", "eval", "eval_files", "ablate"}  # import TensorFlow
 RUNS_MODELS = {"pretrain", "train", "eval", "eval_files", "ablate"}  # start with huge pages
