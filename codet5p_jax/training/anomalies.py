@@ -97,7 +97,9 @@ class AnomalyWatch:
         if decision == Decision.STOP:
             raise self._error(anomaly, _save_batches(self._dir, anomaly.step, batches))
         going_on = "rolling back to" if decision == Decision.ROLL_BACK else "skipped; going on from"
-        print(f"{_sentence(anomaly)}: {going_on} step {anomaly.step if target is None else target}")
+        step = anomaly.step if target is None else target
+        if jax.process_index() == 0:
+            print(f"{_sentence(anomaly)}: {going_on} step {step}")
         return decision
 
     def _record(self, anomaly: Anomaly, decision: Decision, target: int | None) -> None:
@@ -171,6 +173,6 @@ def _read_events(path: pathlib.Path) -> list[dict[str, Any]]:
         return []
     text = path.read_text(encoding="utf-8")
     whole, end, half = text.rpartition("\n")
-    if half:
+    if half and jax.process_index() == 0:
         path.write_text(whole + end, encoding="utf-8")
     return [json.loads(line) for line in whole.splitlines()]

@@ -14,6 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import NamedSharding, PartitionSpec
 
+from codet5p_jax.training.multihost import ALONE, Processes
 from codet5p_jax.training.state import TrainState
 from codet5p_jax.typing import PyTree
 
@@ -28,15 +29,23 @@ class CheckpointError(Exception):
 
 
 class Checkpoints:
-    """The checkpoints of one MODEL_DIR, written while training goes on."""
+    """The checkpoints of one MODEL_DIR, written while training goes on.
 
-    def __init__(self, model_dir: str | pathlib.Path, *, keep: int | None = 2) -> None:
+    Of several processes each writes its parts of the arrays, and the first all else; the directory
+    must be one that all of them see.
+    """
+
+    def __init__(
+        self, model_dir: str | pathlib.Path, *, keep: int | None = 2, processes: Processes = ALONE
+    ) -> None:
         """Opens the directory, and makes it where it is missing.
 
         Args:
             model_dir: MODEL_DIR; checkpoint_<step>/ are made in it.
             keep: Newest checkpoints to keep; None keeps all.
+            processes: All of the run, each of which opens the directory.
         """
+        self._processes = processes
         self._dir = pathlib.Path(model_dir).absolute()
         self._manager = ocp.CheckpointManager(
             self._dir,
@@ -96,11 +105,13 @@ class Checkpoints:
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
                 restored = self._restore(step, like)
+                reason = ""
             except Exception as error:  # whatever a damaged file raises: the next is tried
-                skipped[step] = f"{type(error).__name__}: {str(error)[:500]}"
-                continue
-            self._set_aside(skipped)
-            return restored
+                reason = f"{type(error).__name__}: {str(error)[:500]}"
+            if self._processes.all_agree(not reason):
+                self._set_aside(skipped)
+                return restored
+            skipped[step] = reason or "another process cannot read it; see its output"
         if skipped:
             raise CheckpointError(
                 f"{self._dir} holds {', '.join(f'{PREFIX}_{step}' for step in skipped)}, and none "
@@ -112,6 +123,12 @@ class Checkpoints:
         return None
 
     def _set_aside(self, skipped: Mapping[int, str]) -> None:
+        if not skipped:
+            return
+        self._processes.on_first(lambda: self._rename(skipped))
+        self._manager.reload()
+
+    def _rename(self, skipped: Mapping[int, str]) -> None:
         for step, reason in skipped.items():
             path = self._dir / f"{PREFIX}_{step}"
             path.rename(path.with_name(f"{UNREADABLE}{path.name}"))
@@ -120,8 +137,6 @@ class Checkpoints:
                 f"{reason}",
                 stacklevel=3,
             )
-        if skipped:
-            self._manager.reload()
 
     def _restore(self, step: int, like: TrainState) -> tuple[TrainState, DataState, int]:
         args = ocp.args.Composite(

@@ -13,19 +13,25 @@ class MetricWriter:
     """Appends metrics to MODEL_DIR/metrics.jsonl and to TensorBoard's files of the split.
 
     Lines of steps after `resume_step` are dropped first: they belong to updates that a killed run
-    made after its last checkpoint and that the resumed run makes again.
+    made after its last checkpoint and that the resumed run makes again. Of several processes one
+    writes; all compute the same metrics.
     """
 
-    def __init__(self, model_dir: str | pathlib.Path, *, resume_step: int = 0) -> None:
+    def __init__(
+        self, model_dir: str | pathlib.Path, *, resume_step: int = 0, writes: bool = True
+    ) -> None:
+        self._writes = writes
         self._dir = pathlib.Path(model_dir)
         self._path = self._dir / "metrics.jsonl"
         self._open(resume_step)
 
     def _open(self, resume_step: int) -> None:
         self._resume_step = resume_step
+        self._boards: dict[str, tensorboardX.SummaryWriter] = {}
+        if not self._writes:
+            return
         _drop_later_lines(self._path, resume_step)
         self._file = self._path.open("a", encoding="utf-8")
-        self._boards: dict[str, tensorboardX.SummaryWriter] = {}
 
     def rewind(self, step: int) -> None:
         """Drops what was written of steps after `step`: the run takes them again."""
@@ -34,6 +40,8 @@ class MetricWriter:
 
     def write(self, step: int, split: str, phase: str, values: Mapping[str, float]) -> None:
         """Writes `values`, name -> number, as of update `step` (the first update is 1)."""
+        if not self._writes:
+            return
         line = {"step": step, "time": time.time(), "split": split, "phase": phase, **values}
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
@@ -61,7 +69,8 @@ class MetricWriter:
         self._close()
 
     def _close(self) -> None:
-        self._file.close()
+        if self._writes:
+            self._file.close()
         for board in self._boards.values():
             board.close()
 

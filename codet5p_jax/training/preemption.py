@@ -5,8 +5,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Protocol
 
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}  # 128 + the signal's number, as shells say
+
+
+class Stop(Protocol):
+    """When a run stops before its end; asked once a step."""
+
+    def due(self) -> bool:
+        """Returns whether to stop now."""
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of the run; 0 when nothing has asked it to stop."""
 
 
 class StopRequest:
@@ -22,6 +34,10 @@ class StopRequest:
     def __bool__(self) -> bool:
         """Returns whether a signal has come."""
         return self.signal is not None
+
+    def due(self) -> bool:
+        """Returns whether a signal has come: a run in one process stops then."""
+        return bool(self)
 
     @property
     def exit_code(self) -> int:
