@@ -24,6 +24,7 @@ from codet5p_jax.training.loop import Run, Schedule
 from codet5p_jax.training.loss_guard import STOP_ON_NON_FINITE, LossGuard
 from codet5p_jax.training.parameter_rules import EVERY_PARAMETER, ParameterRules
 from codet5p_jax.training.partitioning import Partitioner
+from codet5p_jax.training.program import Program
 from codet5p_jax.training.stream_checks import check_streams
 
 VERSIONED = ("codet5p_jax", "jax", "flax", "optax", "orbax-checkpoint", "seqio")
@@ -129,22 +130,25 @@ def train(
         "versions": {name: metadata.version(name) for name in VERSIONED},
         "git_revision": _git_revision(),
     }
-    job = Run(
-        model_dir=model_dir,
+    program = Program(
         curriculum=curriculum,
         learning_rate=learning_rate,
         optimizer=optimizer,
-        open_batches=functools.partial(_open_batches, partitioner=partitioner),
-        identity=identity,
-        metadata=run_metadata,
         partitioner=partitioner,
-        schedule=schedule,
         parameter_rules=parameter_rules,
         frozen_dtype=frozen_dtype,
         loss_guard=loss_guard,
+        seed=seed,
+    )
+    job = Run(
+        model_dir=model_dir,
+        program=program,
+        open_batches=functools.partial(_open_batches, partitioner=partitioner),
+        identity=identity,
+        metadata=run_metadata,
+        schedule=schedule,
         peak_flops_per_device=peak_flops_per_device,
         initial_checkpoint_path=initial_checkpoint_path,
-        seed=seed,
     )
     return job.train(on_started=lambda: _write_config(model_dir, run_metadata))
 

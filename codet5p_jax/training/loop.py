@@ -2,18 +2,13 @@
 
 import dataclasses
 import functools
-import itertools
+import io
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import optax
-from flax import linen as nn
-from jax.typing import DTypeLike
 
-from codet5p_jax.models.codet5p import fresh_params
 from codet5p_jax.objectives.ranges import Range, check_ranges
 from codet5p_jax.progress import Progress, progress
 from codet5p_jax.training.anomalies import AnomalyError, AnomalyWatch, NonFiniteLossError
@@ -28,19 +23,11 @@ from codet5p_jax.training.initialization import (
     transfer_params,
     write_origin,
 )
-from codet5p_jax.training.loss_guard import STOP_ON_NON_FINITE, LossGuard, Verdict, guarded_step
 from codet5p_jax.training.metric_window import MetricWindow, WindowMeans, means, sum_metrics
 from codet5p_jax.training.metric_writer import MetricWriter
-from codet5p_jax.training.optimizer import init_state
-from codet5p_jax.training.parameter_rules import (
-    EVERY_PARAMETER,
-    ParameterRules,
-    parameter_factors,
-)
-from codet5p_jax.training.partitioning import Partitioner
-from codet5p_jax.training.preemption import StopRequest, stop_on_signals
-from codet5p_jax.training.state import Purpose, TrainState, branch
-from codet5p_jax.training.step import eval_step, train_step
+from codet5p_jax.training.multihost import ALONE, Processes
+from codet5p_jax.training.preemption import Stop, stop_on_signals
+from codet5p_jax.training.state import TrainState
 from codet5p_jax.typing import Batch, Metrics, PyTree
 
 _PERIODS = {
@@ -85,7 +72,7 @@ class _Session:
     checkpoints: Checkpoints
     writer: MetricWriter
     bar: Progress
-    stop: StopRequest
+    stop: Stop
     watch: AnomalyWatch
 
 
@@ -95,51 +82,49 @@ class Run:
 
     Attributes:
         model_dir: Where checkpoints and metrics go; a run that finds a checkpoint there resumes.
-        curriculum: What is trained when.
-        learning_rate: Step -> learning rate.
-        optimizer: Learning rate schedule -> optax transformation.
+        program: State and steps.
         open_batches: Dataset of a stream -> its batches.
         identity: What MODEL_DIR must stay the same in (see identity.py).
         metadata: Written into every checkpoint.
-        partitioner: Places the state on devices.
         schedule: How often to log, save and evaluate.
-        parameter_rules: Which parameters are trained, and how fast.
-        frozen_dtype: What frozen parameters are kept in; None keeps float32.
         peak_flops_per_device: FLOPs per second of one device, for MFU; None looks them up.
-        loss_guard: When a step changes nothing, and what the run does then.
         initial_checkpoint_path: MODEL_DIR to take parameters from when this run starts new.
-        seed: Root of all randomness of the run, but the data's.
+        processes: Those that the devices belong to; the first writes what is written once.
     """
 
     model_dir: str
-    curriculum: Curriculum
-    learning_rate: optax.Schedule
-    optimizer: Callable[[optax.Schedule], optax.GradientTransformation]
+    program: Program
     open_batches: OpenBatches
     identity: Mapping[str, Any]
     metadata: Mapping[str, Any]
-    partitioner: Partitioner
     schedule: Schedule
-    parameter_rules: ParameterRules = EVERY_PARAMETER
-    frozen_dtype: DTypeLike | None = None
     peak_flops_per_device: float | None = None
-    loss_guard: LossGuard = STOP_ON_NON_FINITE
     initial_checkpoint_path: str | None = None
-    seed: int = 0
+    processes: Processes = ALONE
+
+    @property
+    def curriculum(self) -> Curriculum:
+        """What is trained when."""
+        return self.program.curriculum
 
     def train(self, on_started: Callable[[], None] = lambda: None) -> int:
         """Trains to the end of the curriculum; returns 0, or 128 + the signal that stopped it.
 
         Args:
-            on_started: Called once MODEL_DIR is known to be this run's and its state is there.
+            on_started: Called once MODEL_DIR is known to be this run's and its state is there; in
+                the first process alone.
         """
-        with stop_on_signals() as stop:
-            self._abstract_state()  # raises what does not fit together, before a file is written
-            claim_model_dir(self.model_dir, self.identity)
-            checkpoints = Checkpoints(self.model_dir, keep=self.schedule.checkpoints_kept)
+        with stop_on_signals() as request:
+            stop = self.processes.shared_stop(request)
+            self.program.abstract_state()  # raises what does not fit, before a file is written
+            self.processes.on_first(lambda: claim_model_dir(self.model_dir, self.identity))
+            checkpoints = Checkpoints(
+                self.model_dir, keep=self.schedule.checkpoints_kept, processes=self.processes
+            )
             try:
                 state, positions = self._start(checkpoints)
-                on_started()
+                if self.processes.is_first:
+                    on_started()
                 self._train_on(state, positions, checkpoints, stop)
             except AnomalyError:
                 checkpoints.wait()  # what was saved before shall be whole
@@ -152,19 +137,27 @@ class Run:
         state: TrainState,
         positions: Mapping[str, Any],
         checkpoints: Checkpoints,
-        stop: StopRequest,
+        stop: Stop,
     ) -> None:
         """Trains from `state` to the end of the curriculum, or to a stop request, and saves."""
         step = int(state.step)
         streams = BatchStreams(self.open_batches, positions)
         watch = AnomalyWatch(
             self.model_dir,
-            self.loss_guard,
+            self.program.loss_guard,
             newest_checkpoint=functools.partial(self._newest_checkpoint, checkpoints),
         )
         with (
-            MetricWriter(self.model_dir, resume_step=step) as writer,
-            progress("training", self.curriculum.steps, unit="steps", done=step) as bar,
+            MetricWriter(
+                self.model_dir, resume_step=step, writes=self.processes.is_first
+            ) as writer,
+            progress(
+                "training",
+                self.curriculum.steps,
+                unit="steps",
+                done=step,
+                stream=None if self.processes.is_first else io.StringIO(),
+            ) as bar,
         ):
             session = _Session(
                 streams=streams,
@@ -174,7 +167,7 @@ class Run:
                 stop=stop,
                 watch=watch,
             )
-            while step < self.curriculum.steps and not stop:
+            while step < self.curriculum.steps and not stop.due():
                 state = self._run_phase(state, step, session)
                 step = int(state.step)
         self._save(session, state, step)
@@ -184,68 +177,16 @@ class Run:
     # The ways a run can start, in this order:
     # 1. MODEL_DIR's newest readable checkpoint; 2. the initial checkpoint; 3. scratch.
     def _start(self, checkpoints: Checkpoints) -> tuple[TrainState, Mapping[str, Any]]:
-        abstract = self._abstract_state()
+        abstract = self.program.abstract_state()
         restored = checkpoints.restore_newest(abstract)
         if restored is not None:
             state, positions, step = restored
-            print(f"Resuming from step {step} of {self.model_dir}.")
+            self._say(f"Resuming from step {step} of {self.model_dir}.")
             return state, positions
-        forget_origin(self.model_dir)  # of a run that was killed before its first checkpoint
-        state = self._initial_state(self._initial_params())
+        if self.processes.is_first:
+            forget_origin(self.model_dir)  # of a run that was killed before its first checkpoint
+        state = self.program.initial_state(self._initial_params())
         return state, {}
-
-    def _create(self, key_data: jax.Array, taken: PyTree | None = None) -> TrainState:
-        """Returns the state at step 0, its parameters still with their logical axis names."""
-        rng = jax.random.wrap_key_data(key_data)
-        params_rng, objective_rng = _initialization_rngs(rng)
-        params = self._fresh_params(params_rng)
-        if taken is not None:
-            params = jax.tree.map(_with_value, params, taken, is_leaf=_is_boxed)
-        factors = parameter_factors(self.parameter_rules, params)
-        params = factors.cast_frozen(params, self.frozen_dtype)
-        objective_state = {
-            name: stream.objective.init(jax.random.fold_in(objective_rng, index), params)
-            for index, (name, stream) in enumerate(sorted(self.curriculum.streams.items()))
-        }
-        return TrainState(
-            step=jnp.int32(0),
-            params=params,
-            opt_state=init_state(self._optimizer, factors.split(params)[0]),
-            objective_state=objective_state,
-            rng=rng,
-        )
-
-    def _fresh_params(self, rng: jax.Array) -> PyTree:
-        """Initialises the model (that of the first stream: all share it) and the objectives."""
-        streams = list(self.curriculum.streams.values())
-        model_rng, objective_rng = jax.random.split(rng)
-        params = fresh_params(streams[0].objective.model, model_rng)
-        for index, stream in enumerate(streams):
-            params |= stream.objective.init_params(jax.random.fold_in(objective_rng, index))
-        return params
-
-    @functools.cached_property
-    def _optimizer(self) -> optax.GradientTransformation:
-        return self.optimizer(self.learning_rate)
-
-    @functools.cached_property
-    def _key_data(self) -> jax.Array:
-        return jax.random.key_data(jax.random.key(self.seed))
-
-    @functools.cached_property
-    def _state_axes(self) -> TrainState:
-        """Mesh axes of every leaf of the state."""
-        return self.partitioner.get_mesh_axes(jax.eval_shape(self._create, self._key_data))
-
-    def _abstract_state(self) -> TrainState:
-        """Returns shapes, dtypes and shardings of the state; nothing is allocated."""
-        shapes = nn.unbox(jax.eval_shape(self._create, self._key_data))
-        shardings = self.partitioner.shardings(self._state_axes)
-        return jax.tree.map(
-            lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding),
-            shapes,
-            shardings,
-        )
 
     def _initial_params(self) -> PyTree | None:
         """Returns the initial checkpoint's parameters made to fit, or None for scratch."""
@@ -253,32 +194,29 @@ class Run:
             return None
         source = load_params(self.initial_checkpoint_path)
         metadata = load_metadata(self.initial_checkpoint_path)
-        params_rng, _ = _initialization_rngs(jax.random.key(self.seed))
-        fresh = nn.unbox(jax.jit(self._fresh_params)(params_rng))
-        model = next(iter(self.curriculum.streams.values())).objective.model
         transfer = transfer_params(
-            fresh,
+            self.program.fresh_params(),
             source,
-            vocab_size=model.config.vocab_size,
+            vocab_size=self.program.model.config.vocab_size,
             source_vocab_size=metadata["model"]["vocab_size"],
         )
-        print(f"Parameters from {self.initial_checkpoint_path}: {_sentence(transfer.summary())}")
-        write_origin(self.model_dir, self.initial_checkpoint_path, transfer)
+        self._say(
+            f"Parameters from {self.initial_checkpoint_path}: {_sentence(transfer.summary())}"
+        )
+        if self.processes.is_first:
+            write_origin(self.model_dir, self.initial_checkpoint_path, transfer)
         return transfer.params
 
-    def _initial_state(self, taken: PyTree | None) -> TrainState:
-        def create(key_data: jax.Array, taken: PyTree | None) -> TrainState:
-            return nn.unbox(self._create(key_data, taken))
-
-        make = jax.jit(create, out_shardings=self.partitioner.shardings(self._state_axes))
-        return make(self._key_data, taken)
+    def _say(self, sentence: str) -> None:
+        if self.processes.is_first:
+            print(sentence)
 
     def _run_phase(self, state: TrainState, start: int, session: _Session) -> TrainState:
         """Trains from step `start` to the end of its phase, to a stop request or a roll back."""
         phase, end = self.curriculum.phase_at(start)
         for stream in phase.streams:
             session.streams.open(stream.name, stream.dataset)
-        step_fn = self._train_steps[end - phase.steps]
+        step_fn = self.program.train_steps[end - phase.steps]
         batches = self._next_batches(phase, session.streams)
         window = MetricWindow(self.schedule.log_period, cost=self._step_cost(phase, batches))
         for step in range(start + 1, end + 1):
@@ -291,7 +229,7 @@ class Run:
                     return self._rolled_back(session, state, step)
                 self._raise_unless_finite(step, float(metrics["parameter_norm"].total))
                 self._save(session, state, step)
-            stopping = bool(session.stop)  # asked once: a batch that is fetched must be trained on
+            stopping = session.stop.due()  # asked once: a batch that is fetched must be trained on
             last = step == end or stopping
             if not last:
                 batches = self._next_batches(phase, session.streams)  # while the devices compute
@@ -312,53 +250,27 @@ class Run:
         """Returns the newest checkpoint's state; the data go on from where they are."""
         for leaf in jax.tree.leaves(current):
             leaf.delete()  # two states may not fit beside each other
-        restored = session.checkpoints.restore_newest(self._abstract_state())
+        restored = session.checkpoints.restore_newest(self.program.abstract_state())
         assert restored is not None  # the watch asked for one
         state, _, target = restored
         session.writer.rewind(target)
         session.bar.advance(target - step)
         return state
 
-    @functools.cached_property
-    def _train_steps(self) -> Mapping[int, Callable[..., tuple[TrainState, Metrics, Verdict]]]:
-        """First step of a phase -> its step; compiled when first called, and once."""
-        starts = itertools.accumulate((phase.steps for phase in self.curriculum.phases), initial=0)
-        return {
-            start: self._partitioned_step(phase, first_step=start)
-            for phase, start in zip(self.curriculum.phases, starts, strict=False)
-        }
-
-    def _partitioned_step(
-        self, phase: Phase, *, first_step: int
-    ) -> Callable[..., tuple[TrainState, Metrics, Verdict]]:
-        step_fn = functools.partial(
-            train_step,
-            streams=phase.streams,
-            optimizer=self._optimizer,
-            learning_rate=self.learning_rate,
-            parameter_rules=self.parameter_rules,
-        )
-        guarded = functools.partial(
-            guarded_step, step=step_fn, guard=self.loss_guard, first_step=first_step
-        )
-        return self.partitioner.partition(
-            guarded, (self._state_axes, None), (self._state_axes, None, None), donate_argnums=0
-        )
-
     def _step_cost(self, phase: Phase, batches: Mapping[str, Batch]) -> StepCost | None:
         """Returns what a step costs; None where parameters are frozen: objectives count all."""
-        if any(factor is None for _, factor in self.parameter_rules):
+        if any(factor is None for _, factor in self.program.parameter_rules):
             return None
         return step_cost(
             phase.streams,
             batches,
-            devices=list(self.partitioner.mesh.devices.flat),
+            devices=list(self.program.partitioner.mesh.devices.flat),
             peak_flops_per_device=self.peak_flops_per_device,
         )
 
     def _next_batches(self, phase: Phase, streams: BatchStreams) -> Mapping[str, Batch]:
         return {
-            stream.name: self.partitioner.put_batch(streams.next(stream.name))
+            stream.name: self.program.partitioner.put_batch(streams.next(stream.name))
             for stream in phase.streams
         }
 
@@ -369,7 +281,8 @@ class Run:
             "step": step,
             "events": session.watch.events,
         }
-        session.checkpoints.save(state, session.streams.positions(), metadata, step=step)
+        positions = self.processes.union(session.streams.positions())
+        session.checkpoints.save(state, positions, metadata, step=step)
 
     def _log(self, values: WindowMeans | None, phase: Phase, session: _Session) -> None:
         if values is None:
@@ -404,27 +317,15 @@ class Run:
 
     def _held_out_means(self, state: TrainState, stream: Stream) -> dict[str, float]:
         iterator = self.open_batches(stream.eval_dataset)
-        step_fn = self._eval_steps[stream.name]
+        step_fn = self.program.eval_steps[stream.name]
         total: Metrics = {}
-        for batch in _first(iterator, self.schedule.eval_batches):
-            metrics = step_fn(state, self.partitioner.put_batch(batch))
+        held_out = list(_first(iterator, self.schedule.eval_batches))
+        # Data that end may end in one process sooner; a step needs all of them.
+        for batch in held_out[: self.processes.least(len(held_out))]:
+            metrics = step_fn(state, self.program.partitioner.put_batch(batch))
             total = metrics if not total else sum_metrics(total, metrics)
         iterator.close()
         return means(total)
-
-    @functools.cached_property
-    def _eval_steps(self) -> Mapping[str, Callable[[TrainState, Batch], Metrics]]:
-        def partition(stream: Stream) -> Callable[[TrainState, Batch], Metrics]:
-            step_fn = functools.partial(eval_step, stream=stream)
-            return self.partitioner.partition(step_fn, (self._state_axes, None), None)
-
-        return {name: partition(stream) for name, stream in self.curriculum.streams.items()}
-
-
-def _initialization_rngs(root: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns the keys that parameters and the objectives' states begin with."""
-    params_rng, objective_rng = jax.random.split(branch(root, Purpose.INITIALIZATION))
-    return params_rng, objective_rng
 
 
 def _first(iterator: Any, count: int) -> Iterator[Mapping[str, Any]]:
@@ -433,17 +334,6 @@ def _first(iterator: Any, count: int) -> Iterator[Mapping[str, Any]]:
             yield next(iterator)
         except StopIteration:
             return
-
-
-def _is_boxed(leaf: Any) -> bool:
-    return isinstance(leaf, nn.meta.AxisMetadata)
-
-
-def _with_value(leaf: Any, value: jax.Array) -> Any:
-    """Returns `value` in the dtype and with the axis names of `leaf`."""
-    if _is_boxed(leaf):
-        return leaf.replace_boxed(value.astype(leaf.unbox().dtype))
-    return value.astype(leaf.dtype)
 
 
 def _sentence(summary: Mapping[str, Any]) -> str:

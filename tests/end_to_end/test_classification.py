@@ -11,6 +11,7 @@ from codet5p_jax.training.checkpoints import load_params, save_params
 from codet5p_jax.training.curriculum import Curriculum, Phase, Stream
 from codet5p_jax.training.loop import Run, Schedule
 from codet5p_jax.training.partitioning import Partitioner
+from codet5p_jax.training.program import Program
 
 STEPS = 40
 DEFECT = 7  # the id that makes a sequence class 1
@@ -45,15 +46,18 @@ def test_a_run_learns_to_tell_defects_from_the_encoder_of_a_pretrained_model(
     save_params(pretrained, tiny_params, metadata)
     objective = ClassificationObjective(model=tiny_model, num_classes=2)
     stream = Stream(name="defects", objective=objective, dataset=0, eval_dataset=1)
-    run = Run(
-        model_dir=str(model_dir),
+    program = Program(
         curriculum=Curriculum(phases=[Phase(name="finetuning", steps=STEPS, streams=[stream])]),
         learning_rate=optax.constant_schedule(1e-2),
         optimizer=optax.adam,
+        partitioner=Partitioner(devices=jax.devices()[:1]),
+    )
+    run = Run(
+        model_dir=str(model_dir),
+        program=program,
         open_batches=Functions,
         identity={},
         metadata=metadata,
-        partitioner=Partitioner(devices=jax.devices()[:1]),
         schedule=Schedule(log_period=10, eval_period=STEPS, eval_batches=4),
         initial_checkpoint_path=str(pretrained),
     )

@@ -31,6 +31,7 @@ from codet5p_jax.training.loop import Run, Schedule
 from codet5p_jax.training.loss_guard import LossGuard, roll_back, skip
 from codet5p_jax.training.optimizer import adafactor, adamw
 from codet5p_jax.training.partitioning import Partitioner, standard_logical_axis_rules
+from codet5p_jax.training.program import Program
 from codet5p_jax.training.schedules import linear
 from codet5p_jax.training.state import Purpose, branch
 from codet5p_jax.typing import WeightedMean
@@ -94,15 +95,20 @@ def _run(model, model_dir, **changes):
     denoising, pairs = _streams(model)
     first = Phase(name="first", steps=2, streams=[denoising])
     second = Phase(name="second", steps=STEPS - 2, streams=[denoising, pairs])
-    run = Run(
-        model_dir=str(model_dir),
+    program = Program(
         curriculum=Curriculum(phases=[first, second]),
         learning_rate=linear(peak_learning_rate=1e-2, warmup_steps=1, total_steps=STEPS),
         optimizer=adamw,
+        partitioner=Partitioner(devices=jax.devices()[:1]),
+    )
+    of_program = {field.name for field in dataclasses.fields(Program)} & changes.keys()
+    program = dataclasses.replace(program, **{name: changes.pop(name) for name in of_program})
+    run = Run(
+        model_dir=str(model_dir),
+        program=program,
         open_batches=RandomBatches,
         identity={"tokenizer": "abc"},
         metadata={"model": model.config.to_dict()},
-        partitioner=Partitioner(devices=jax.devices()[:1]),
         schedule=Schedule(log_period=2, checkpoint_period=3, eval_period=3, eval_batches=2),
     )
     return dataclasses.replace(run, **changes)
@@ -303,7 +309,7 @@ def test_frozen_parameters_stay_as_they_were_taken_through_a_restart(tiny_model,
 
 
 def test_parameters_begin_with_keys_that_no_step_uses(tiny_model, tmp_path):
-    state = _short_run(tiny_model, tmp_path, seed=5)._initial_state(None)
+    state = _short_run(tiny_model, tmp_path, seed=5).program.initial_state()
     params_rng, _ = jax.random.split(branch(jax.random.key(5), Purpose.INITIALIZATION))
     model_rng, _ = jax.random.split(params_rng)
     tokens = jnp.ones((1, 2), jnp.int32)
@@ -397,7 +403,7 @@ def test_mfu_is_measured_against_the_peak_that_is_given(tiny_model, tmp_path):
     batches = {"denoising": _seq2seq_batch(np.random.default_rng(0))}
     cost = run._step_cost(run.curriculum.phases[0], batches)
     assert cost.peak_flops_per_second == 5e9
-    frozen = dataclasses.replace(run, parameter_rules=[("encoder/.*", None), (".*", 1.0)])
+    frozen = _run(tiny_model, tmp_path, parameter_rules=[("encoder/.*", None), (".*", 1.0)])
     assert frozen._step_cost(run.curriculum.phases[0], batches) is None  # not counted apart
 
 

@@ -12,8 +12,8 @@ from codet5p_jax.models.codet5p import CodeT5p
 from codet5p_jax.objectives.bimodal import BimodalObjective
 from codet5p_jax.objectives.seq2seq import Seq2SeqObjective
 from codet5p_jax.training.curriculum import Curriculum, Phase, Stream
-from codet5p_jax.training.loop import Run, Schedule
 from codet5p_jax.training.partitioning import Partitioner, standard_logical_axis_rules
+from codet5p_jax.training.program import Program
 from codet5p_jax.training.step import train_step
 
 ROWS, TEXT, CODE = 16, 8, 16
@@ -57,8 +57,8 @@ def batches():
     return {"denoising": seq2seq, "pairs": pairs}
 
 
-def _run(model, partitioner, *, microbatches=1):
-    """Returns a run of both stages at once; plain SGD, so that parameters show gradients."""
+def _program(model, partitioner, *, microbatches=1):
+    """Returns the program of both stages at once; plain SGD, so that parameters show gradients."""
     seq2seq = Seq2SeqObjective(model=model, microbatches=microbatches)
     bimodal = BimodalObjective(
         model=model,
@@ -75,30 +75,28 @@ def _run(model, partitioner, *, microbatches=1):
         Stream(name="denoising", objective=seq2seq, dataset=None),
         Stream(name="pairs", objective=bimodal, dataset=None),
     ]
-    return Run(
-        model_dir="",
+    return Program(
         curriculum=Curriculum(phases=[Phase(name="both", steps=2, streams=streams)]),
         learning_rate=optax.constant_schedule(0.05),
         optimizer=optax.sgd,
-        open_batches=lambda dataset: None,
-        identity={},
-        metadata={},
         partitioner=partitioner,
-        schedule=Schedule(),
     )
 
 
-def _two_steps(run, batches):
+def _two_steps(program, batches):
     """Returns the losses and the state after two steps."""
-    streams = run.curriculum.phases[0].streams
+    streams = program.curriculum.phases[0].streams
     step = functools.partial(
-        train_step, streams=streams, optimizer=run._optimizer, learning_rate=run.learning_rate
+        train_step,
+        streams=streams,
+        optimizer=program.transformation,
+        learning_rate=program.learning_rate,
     )
-    axes = run._state_axes
-    partitioned = run.partitioner.partition(step, (axes, None), (axes, None), donate_argnums=0)
-    state, losses = run._initial_state(None), []
+    axes = program.state_axes
+    partitioned = program.partitioner.partition(step, (axes, None), (axes, None), donate_argnums=0)
+    state, losses = program.initial_state(), []
     for _ in range(2):
-        on_devices = {name: run.partitioner.put_batch(batch) for name, batch in batches.items()}
+        on_devices = {name: program.partitioner.put_batch(batch) for name, batch in batches.items()}
         state, metrics = partitioned(state, on_devices)
         losses.append({k: float(v.compute()) for k, v in metrics.items() if k.endswith("loss")})
     return losses, state
@@ -106,7 +104,7 @@ def _two_steps(run, batches):
 
 @pytest.fixture(scope="module")
 def on_one_device(model, batches):
-    return _two_steps(_run(model, Partitioner(devices=jax.devices()[:1])), batches)
+    return _two_steps(_program(model, Partitioner(devices=jax.devices()[:1])), batches)
 
 
 @pytest.mark.parametrize(
@@ -127,8 +125,8 @@ def on_one_device(model, batches):
     ],
 )
 def test_eight_devices_compute_what_one_does(model, batches, on_one_device, mesh, microbatches):
-    run = _run(model, Partitioner(**MESHES[mesh]), microbatches=microbatches)
-    losses, state = _two_steps(run, batches)
+    program = _program(model, Partitioner(**MESHES[mesh]), microbatches=microbatches)
+    losses, state = _two_steps(program, batches)
     expected_losses, expected = on_one_device
     for got, wanted in zip(losses, expected_losses, strict=True):
         assert got == pytest.approx(wanted, rel=1e-5)
@@ -143,7 +141,7 @@ def test_eight_devices_compute_what_one_does(model, batches, on_one_device, mesh
 @pytest.mark.parametrize("mesh", list(MESHES))
 def test_the_queue_and_the_momentum_encoder_are_spread_over_the_devices(model, mesh):
     partitioner = Partitioner(**MESHES[mesh])
-    shapes = _run(model, partitioner)._abstract_state()
+    shapes = _program(model, partitioner).abstract_state()
     pairs = shapes.objective_state["pairs"]
     shards = partitioner.num_batch_shards
     for entries in (pairs.queue.text_features, pairs.queue.code_tokens, pairs.queue.pair_ids):

@@ -1,0 +1,208 @@
+"""What a run computes: the state it begins with and its steps, laid out on a mesh.
+
+A program knows shapes and places alone: no folder, no data. So the same steps can be compiled for
+devices that are not there.
+"""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jax.sharding import NamedSharding
+from jax.typing import DTypeLike
+
+from codet5p_jax.models.codet5p import CodeT5p, fresh_params
+from codet5p_jax.training.curriculum import Curriculum, Phase, Stream
+from codet5p_jax.training.loss_guard import STOP_ON_NON_FINITE, LossGuard, Verdict, guarded_step
+from codet5p_jax.training.optimizer import init_state
+from codet5p_jax.training.parameter_rules import (
+    EVERY_PARAMETER,
+    ParameterRules,
+    parameter_factors,
+)
+from codet5p_jax.training.partitioning import Partitioner
+from codet5p_jax.training.state import Purpose, TrainState, branch
+from codet5p_jax.training.step import eval_step, train_step
+from codet5p_jax.typing import Batch, Metrics, PyTree
+
+TrainStep = Callable[[TrainState, Mapping[str, Batch]], tuple[TrainState, Metrics, Verdict]]
+AbstractBatch = Mapping[str, jax.ShapeDtypeStruct]  # feature name -> its global shape
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Program:
+    """State and steps of a curriculum.
+
+    Attributes:
+        curriculum: What is trained when.
+        learning_rate: Step -> learning rate.
+        optimizer: Learning rate schedule -> optax transformation.
+        partitioner: Places the state on devices.
+        parameter_rules: Which parameters are trained, and how fast.
+        frozen_dtype: What frozen parameters are kept in; None keeps float32.
+        loss_guard: When a step changes nothing.
+        seed: Root of all randomness, but the data's.
+    """
+
+    curriculum: Curriculum
+    learning_rate: optax.Schedule
+    optimizer: Callable[[optax.Schedule], optax.GradientTransformation]
+    partitioner: Partitioner
+    parameter_rules: ParameterRules = EVERY_PARAMETER
+    frozen_dtype: DTypeLike | None = None
+    loss_guard: LossGuard = STOP_ON_NON_FINITE
+    seed: int = 0
+
+    @property
+    def model(self) -> CodeT5p:
+        """The model, which all streams share."""
+        return next(iter(self.curriculum.streams.values())).objective.model
+
+    @functools.cached_property
+    def transformation(self) -> optax.GradientTransformation:
+        """The optimizer at the run's learning rates."""
+        return self.optimizer(self.learning_rate)
+
+    @functools.cached_property
+    def state_axes(self) -> TrainState:
+        """Mesh axes of every leaf of the state.
+
+        Raises:
+            ValueError: The state does not fit the mesh, or no rule matches a parameter.
+        """
+        return self.partitioner.get_mesh_axes(jax.eval_shape(self._create, self._key_data))
+
+    def abstract_state(self) -> TrainState:
+        """Returns shapes, dtypes and shardings of the state; nothing is allocated."""
+        shapes = nn.unbox(jax.eval_shape(self._create, self._key_data))
+        shardings = self.partitioner.shardings(self.state_axes)
+        return jax.tree.map(
+            lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding),
+            shapes,
+            shardings,
+        )
+
+    def initial_state(self, taken: PyTree | None = None) -> TrainState:
+        """Returns the state at step 0 on its devices.
+
+        Args:
+            taken: Parameters to begin with; None draws them.
+        """
+
+        def create(key_data: jax.Array, taken: PyTree | None) -> TrainState:
+            return nn.unbox(self._create(key_data, taken))
+
+        make = jax.jit(create, out_shardings=self.partitioner.shardings(self.state_axes))
+        return make(self._key_data, taken)
+
+    def fresh_params(self) -> PyTree:
+        """Returns the parameters that a run from scratch begins with, on one device."""
+        params_rng, _ = _initialization_rngs(jax.random.key(self.seed))
+        return nn.unbox(jax.jit(self._fresh_params)(params_rng))
+
+    @functools.cached_property
+    def train_steps(self) -> Mapping[int, TrainStep]:
+        """First step of a phase -> its step; compiled when first called, and once."""
+        starts = itertools.accumulate((phase.steps for phase in self.curriculum.phases), initial=0)
+        return {
+            start: self._train_step(phase, first_step=start)
+            for phase, start in zip(self.curriculum.phases, starts, strict=False)
+        }
+
+    @functools.cached_property
+    def eval_steps(self) -> Mapping[str, Callable[[TrainState, Batch], Metrics]]:
+        """Stream name -> the step that computes metrics of one of its held-out batches."""
+
+        def partition(stream: Stream) -> Callable[[TrainState, Batch], Metrics]:
+            step_fn = functools.partial(eval_step, stream=stream)
+            return self.partitioner.partition(step_fn, (self.state_axes, None), None)
+
+        return {name: partition(stream) for name, stream in self.curriculum.streams.items()}
+
+    def lower_train_step(
+        self, first_step: int, batches: Mapping[str, AbstractBatch]
+    ) -> jax.stages.Lowered:
+        """Returns the step of a phase lowered for the mesh, to compile without a device.
+
+        Args:
+            first_step: First step of the phase, a key of `train_steps`.
+            batches: Stream name -> shapes of its global batch.
+        """
+        sharding = NamedSharding(self.partitioner.mesh, self.partitioner.batch_axes)
+        placed = jax.tree.map(
+            lambda rows: jax.ShapeDtypeStruct(rows.shape, rows.dtype, sharding=sharding), batches
+        )
+        step = self.train_steps[first_step]
+        return step.lower(self.abstract_state(), placed)  # type: ignore[attr-defined]
+
+    def _train_step(self, phase: Phase, *, first_step: int) -> TrainStep:
+        step_fn = functools.partial(
+            train_step,
+            streams=phase.streams,
+            optimizer=self.transformation,
+            learning_rate=self.learning_rate,
+            parameter_rules=self.parameter_rules,
+        )
+        guarded = functools.partial(
+            guarded_step, step=step_fn, guard=self.loss_guard, first_step=first_step
+        )
+        return self.partitioner.partition(
+            guarded, (self.state_axes, None), (self.state_axes, None, None), donate_argnums=0
+        )
+
+    def _create(self, key_data: jax.Array, taken: PyTree | None = None) -> TrainState:
+        """Returns the state at step 0, its parameters still with their logical axis names."""
+        rng = jax.random.wrap_key_data(key_data)
+        params_rng, objective_rng = _initialization_rngs(rng)
+        params = self._fresh_params(params_rng)
+        if taken is not None:
+            params = jax.tree.map(_with_value, params, taken, is_leaf=_is_boxed)
+        factors = parameter_factors(self.parameter_rules, params)
+        params = factors.cast_frozen(params, self.frozen_dtype)
+        objective_state = {
+            name: stream.objective.init(jax.random.fold_in(objective_rng, index), params)
+            for index, (name, stream) in enumerate(sorted(self.curriculum.streams.items()))
+        }
+        return TrainState(
+            step=jnp.int32(0),
+            params=params,
+            opt_state=init_state(self.transformation, factors.split(params)[0]),
+            objective_state=objective_state,
+            rng=rng,
+        )
+
+    def _fresh_params(self, rng: jax.Array) -> PyTree:
+        """Initialises the model and what the objectives add to it."""
+        model_rng, objective_rng = jax.random.split(rng)
+        params = fresh_params(self.model, model_rng)
+        for index, stream in enumerate(self.curriculum.streams.values()):
+            params |= stream.objective.init_params(jax.random.fold_in(objective_rng, index))
+        return params
+
+    @functools.cached_property
+    def _key_data(self) -> Any:
+        # On the host: there may be no device of the mesh to put it on.
+        return jax.device_get(jax.random.key_data(jax.random.key(self.seed)))
+
+
+def _initialization_rngs(root: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the keys that parameters and the objectives' states begin with."""
+    params_rng, objective_rng = jax.random.split(branch(root, Purpose.INITIALIZATION))
+    return params_rng, objective_rng
+
+
+def _is_boxed(leaf: Any) -> bool:
+    return isinstance(leaf, nn.meta.AxisMetadata)
+
+
+def _with_value(leaf: Any, value: jax.Array) -> Any:
+    """Returns `value` in the dtype and with the axis names of `leaf`."""
+    if _is_boxed(leaf):
+        return leaf.replace_boxed(value.astype(leaf.unbox().dtype))
+    return value.astype(leaf.dtype)
