@@ -1,0 +1,21 @@
+# shellcheck shell=bash disable=SC2034
+# LIBTPU_INIT_ARGS for TPU v5e: one tensor core, a 2D torus with the least bandwidth of the four.
+LIBTPU_FLAGS=(
+  # All-gathers of FSDP parameters run beside the matrix products that come before their use. The
+  # three go together: the fusion, its all-gather form, and leave to span several steps of a loop,
+  # which scanned layers are.
+  --xla_tpu_enable_async_collective_fusion=true
+  --xla_tpu_enable_async_collective_fusion_fuse_all_gather=true
+  --xla_tpu_enable_async_collective_fusion_multiple_steps=true
+  # Data parallel gradients are all-reduced; off by default, and advised for v5e
+  # (https://openxla.org/xla/flags_guidance).
+  --xla_tpu_enable_async_collective_fusion_fuse_all_reduce=true
+  # The tensor core itself drives what was made asynchronous, between its own instructions.
+  --xla_tpu_overlap_compute_collective_tc=true
+  # Without it an all-gather is never split into a start and a done, and nothing fits in between.
+  --xla_enable_async_all_gather=true
+  # Gradient all-reduces over the data centre network (slices) overlap with the backward pass, ...
+  --xla_tpu_enable_data_parallel_all_reduce_opt=true
+  # ... gradients of different sizes too: embedding and layers differ.
+  --xla_tpu_data_parallel_opt_different_sized_ops=true
+)

@@ -1,0 +1,26 @@
+# shellcheck shell=bash disable=SC2034
+# LIBTPU_INIT_ARGS for TPU v6e (Trillium): one tensor core, and SparseCores that can drive collectives.
+LIBTPU_FLAGS=(
+  # A SparseCore reduces gradients while the tensor core goes on with the backward pass.
+  --xla_tpu_enable_sparse_core_collective_offload_all_reduce=true
+  # Both want the same collectives; together they collide. One of the two, never both.
+  --xla_tpu_enable_async_collective_fusion=false
+  # Offloaded collectives appear in a profile.
+  --xla_tpu_enable_all_reduce_offload_tracing=true
+  # Buffers handed over keep the tensor core's layout: no copy on the way.
+  --xla_tpu_use_tc_device_shape_on_sc=true
+  # What the offload needs of the SparseCore compiler: no fusion of instructions, one memory for
+  # all its tiles, and no split into two cores (v6e has no megacore).
+  --xla_sc_enable_instruction_fusion=false
+  --xla_sc_disjoint_spmem=false
+  --xla_sc_disable_megacore_partitioning=true
+  # The tensor core starts and ends the offloaded work.
+  --2a886c8_chip_config_name=megachip_tccontrol
+  # 96 of the 128 MiB of VMEM for one operation (default 16): large tiles of matrix products are
+  # read from HBM less often.
+  --xla_tpu_scoped_vmem_limit_kib=98304
+  # Gradient all-reduces over the data centre network (slices) overlap with the backward pass, ...
+  --xla_tpu_enable_data_parallel_all_reduce_opt=true
+  # ... gradients of different sizes too: embedding and layers differ.
+  --xla_tpu_data_parallel_opt_different_sized_ops=true
+)

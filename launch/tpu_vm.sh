@@ -1,0 +1,547 @@
+#!/usr/bin/env bash
+# Trains on a TPU slice of Google Cloud, from a queued resource to its deletion. Run again after
+# whatever interrupted it, with the same arguments: it finds the queued resource and the training
+# and goes on. launch/README.md tells more.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+repository=$(dirname "$here")
+readonly SCRIPT=launch/tpu_vm.sh
+
+VALUES="project zone name accelerator-type runtime-version recipe gin_file model-dir corpus-dir
+tokenizer-dir run-id num-slices reservation max-run-duration valid-until-duration service-account
+network subnetwork setup-command libtpu-init-args max-preemptions backoff-seconds
+max-backoff-seconds poll-seconds max-wait-seconds max-silence-seconds grace-polls log-dir"
+SWITCHES="spot reserved guaranteed best-effort flex-start internal-ips tunnel-through-iap
+no-libtpu-args allow-dirty allow-boot-disk keep keep-on-crash dry-run"
+# shellcheck source=launch/command_line.sh
+source "$here/command_line.sh"
+
+readonly EXIT_CRASHED=1 EXIT_NOT_GRANTED=3 EXIT_PREEMPTIONS=4 EXIT_CLOUD=5 EXIT_STOPPED=6
+readonly STOPPED_BY_SIGNAL=143  # codet5p saved a checkpoint behind SIGTERM
+readonly TRIES=5                # of a gcloud call that fails for no reason of ours
+readonly CALL_SECONDS=900 SETUP_SECONDS=3600
+readonly STABLE_SECONDS=3600    # a training that ran so long starts the back-off anew
+
+usage() {
+  cat <<'HELP'
+usage: launch/tpu_vm.sh FLAGS [-- ARGUMENT OF codet5p train ...]
+
+Requests a TPU slice, waits for it, ships HEAD, installs it, starts the training detached, shows its
+log, begins again after a preemption, and deletes the slice when the training has ended.
+
+Required
+  --project=P --zone=Z              where
+  --name=NAME                       of the queued resource
+  --accelerator-type=TYPE           v4-32, v5litepod-16, v5p-16, v6e-16, ...
+  --recipe=NAME | --gin_file=FILE   the recipe (gin/recipes/NAME.gin), or gin files; both may be given
+  --model-dir=FOLDER --corpus-dir=FOLDER --tokenizer-dir=FOLDER
+                                    as the workers see them; MODEL_DIR on storage that outlives them
+Tier (one of them; none: on demand)
+  --spot | --reserved | --guaranteed | --best-effort | --flex-start
+  --reservation=NAME                a reservation by name, with --reserved
+  --max-run-duration=4h             how long a flex-start slice is granted
+  --valid-until-duration=12h        the request fails when it is not granted by then
+The slice
+  --num-slices=1                    slices joined over the data centre network
+  --runtime-version=VERSION         the machines' image; looked up from the accelerator type
+  --service-account=S --network=N --subnetwork=N --internal-ips --tunnel-through-iap
+  --setup-command=COMMAND           run on every worker before each start, in the code's folder,
+                                    for example 'bash launch/mount_bucket.sh BUCKET /mnt/bucket'
+  --libtpu-init-args=ARGS           in place of launch/libtpu_args; --no-libtpu-args: none
+The run
+  --run-id=ID                       what the run is called on the workers and in --log-dir; NAME
+  --log-dir=FOLDER                  logs and the lock; runs/launch/ID
+  --allow-dirty                     ship HEAD although files differ from it
+  --allow-boot-disk                 MODEL_DIR may lie on a disk that is lost with the machine
+  --keep                            never delete the slice (it costs); --keep-on-crash: not then
+  --dry-run                         print every command, run none
+Patience
+  --max-preemptions=20              begin again so often
+  --backoff-seconds=60 --max-backoff-seconds=1800   the pause doubles with each preemption
+  --max-wait-seconds=86400          until the slice is granted and ready
+  --max-silence-seconds=3600        a log that does not grow so long is a hang
+  --poll-seconds=30 --grace-polls=10
+                                    a training that ended is a crash when its machines are still
+                                    there so many polls later: news of a preemption lags
+Exit codes
+  0 trained  1 crashed or hung  2 wrong arguments  3 not granted  4 too many preemptions
+  5 gcloud failed  6 someone else deleted or stopped it
+HELP
+}
+
+# --- Arguments -----------------------------------------------------------------------------------
+
+check_arguments() {
+  require project zone name accelerator-type model-dir corpus-dir tokenizer-dir
+  default_values num-slices=1 run-id="${given[name]}" max-preemptions=20 backoff-seconds=60 \
+    max-backoff-seconds=1800 poll-seconds=30 max-wait-seconds=86400 max-silence-seconds=3600 \
+    grace-polls=10
+  default_values log-dir="$repository/runs/launch/${given[run-id]}"
+  require_counts num-slices max-preemptions backoff-seconds max-backoff-seconds poll-seconds \
+    max-wait-seconds max-silence-seconds grace-polls
+  [[ ${given[run-id]} =~ ^[A-Za-z0-9._-]+$ ]] ||
+    usage_error "--run-id names a folder: letters, digits, . _ -; got '${given[run-id]}'"
+  generation=$(tpu_generation "${given[accelerator-type]}") || usage_error "--accelerator-type \
+${given[accelerator-type]} is of no known generation: v4-*, v5litepod-*, v5p-*, v6e-*"
+  default_values runtime-version="$(runtime_version "$generation")"
+  check_tier
+  local program=(.venv/bin/codet5p) arguments
+  if [[ -z ${given[no-libtpu-args]:-} ]]; then
+    arguments=${given[libtpu-init-args]:-$(libtpu_arguments "$generation")}
+    program=(env "LIBTPU_INIT_ARGS=$arguments" "${program[@]}")
+  fi
+  build_train_command "${program[@]}"
+  fingerprint=$(printf '%s\0' "${train_command[@]}" | cksum | cut -d ' ' -f 1)
+}
+
+runtime_version() {  # https://cloud.google.com/tpu/docs/runtimes
+  case $1 in
+    v4) echo tpu-ubuntu2204-base ;;
+    v5e) echo v2-alpha-tpuv5-lite ;;
+    v5p) echo v2-alpha-tpuv5 ;;
+    v6e) echo v2-alpha-tpuv6e ;;
+  esac
+}
+
+check_tier() {
+  local tier chosen=()
+  for tier in spot reserved guaranteed best-effort flex-start; do
+    if [[ -n ${given[$tier]:-} ]]; then chosen+=("--$tier"); fi
+  done
+  ((${#chosen[@]} < 2)) || usage_error "${chosen[*]} exclude each other; give one"
+  [[ -z ${given[reservation]:-} || -n ${given[reserved]:-} ]] ||
+    usage_error "--reservation needs --reserved"
+  [[ -z ${given[flex-start]:-} || -n ${given[max-run-duration]:-} ]] ||
+    usage_error "--flex-start needs --max-run-duration (at most seven days)"
+}
+
+check_tree() {  # what is shipped is HEAD; a run must be traceable to it
+  revision=$(git -C "$repository" rev-parse --short=12 HEAD)
+  local changed
+  changed=$(git -C "$repository" status --porcelain | wc -l)
+  ((changed)) || return 0
+  [[ -n ${given[allow-dirty]:-} ]] || usage_error "$changed files differ from HEAD ($revision), which \
+is what is shipped: commit them, or give --allow-dirty to leave them behind"
+  say "warning: $changed files differ from HEAD ($revision); HEAD is shipped"
+}
+
+# --- Commands ------------------------------------------------------------------------------------
+
+limited() {  # limited SECONDS COMMAND...: runs it within a time, or prints it
+  local seconds=$1
+  shift
+  if [[ -n ${given[dry-run]:-} ]]; then
+    quoted "$@" >&3
+    echo >&3
+  else
+    timeout --foreground --kill-after=30 "$seconds" "$@" </dev/null 9>&-
+  fi
+}
+
+cloud() {  # cloud SECONDS [alpha] GROUP VERB WORD...
+  local seconds=$1 track=()
+  shift
+  if [[ $1 == alpha ]]; then track=(alpha); shift; fi
+  limited "$seconds" gcloud "${track[@]}" compute tpus "$@" \
+    --project="${given[project]}" --zone="${given[zone]}"
+}
+
+ssh_flags=(--quiet)
+
+on_workers() {  # on_workers SECONDS all|first COMMAND
+  local node=all worker=all
+  if [[ $2 == first ]]; then node=0 worker=0; fi
+  cloud "$1" queued-resources ssh "${given[name]}" --node="$node" --worker="$worker" \
+    "${ssh_flags[@]}" --command="$3"
+}
+
+pause() { sleep "${given[poll-seconds]}"; }
+
+# --- The queued resource -------------------------------------------------------------------------
+
+state=ABSENT initiator=''
+
+queue_state() {  # sets state and initiator; ABSENT when there is no such resource
+  local try answer type
+  for ((try = 1; try <= TRIES; try++)); do
+    if answer=$(cloud "$CALL_SECONDS" queued-resources describe "${given[name]}" \
+      "--format=csv[no-heading](state.state,state.stateInitiator,tpu.nodeSpec[0].node.acceleratorType)" \
+      2>"$scratch/errors"); then
+      IFS=, read -r state initiator type <<<"$answer" || true
+      [[ -z $type || $type == "${given[accelerator-type]}" ]] || usage_error "the queued resource \
+${given[name]} is a $type, not ${given[accelerator-type]}; give another --name"
+      return 0
+    fi
+    if grep -qiE 'NOT_FOUND|not found' "$scratch/errors"; then state=ABSENT initiator=''; return 0; fi
+    say "gcloud could not describe ${given[name]} ($try of $TRIES): $(tail -n 1 "$scratch/errors")"
+    pause
+  done
+  fail "$EXIT_CLOUD" "gcloud fails; nothing was changed. Run again when it works"
+}
+
+node_names() {
+  local slice
+  if ((given[num-slices] == 1)); then echo "${given[name]}"; return; fi
+  for ((slice = 0; slice < given[num-slices]; slice++)); do echo "${given[name]}-$slice"; done
+}
+
+nodes=READY
+
+node_states() {  # sets nodes: READY, CHANGING (wait) or LOST
+  local name answer
+  nodes=READY
+  while read -r name; do
+    answer=$(cloud "$CALL_SECONDS" tpu-vm describe "$name" "--format=value(state)" \
+      2>"$scratch/errors") || answer=UNREADABLE
+    if grep -qiE 'NOT_FOUND|not found' "$scratch/errors"; then answer=ABSENT; fi
+    case $answer in
+      READY) ;;
+      PREEMPTED | TERMINATED | STOPPED | STOPPING | DELETING | HIDING | HIDDEN | ABSENT)
+        say "node $name is $answer"
+        nodes=LOST
+        return ;;
+      *) nodes=CHANGING ;;
+    esac
+  done < <(node_names)
+}
+
+tier_flags() {  # flags of the chosen tier, one a line
+  if [[ -n ${given[flex-start]:-} ]]; then
+    echo "--provisioning-model=flex-start"
+    echo "--max-run-duration=${given[max-run-duration]}"
+  fi
+  local tier
+  for tier in spot reserved guaranteed best-effort; do
+    if [[ -n ${given[$tier]:-} ]]; then echo "--$tier"; fi
+  done
+}
+
+create_words() {  # sets create: the words behind `cloud SECONDS`
+  local flag
+  create=()
+  # These are in the alpha commands only. --spot is not among them on purpose: alpha's sets the
+  # provisioning model back to standard (gcloud 528).
+  if [[ -n ${given[best-effort]:-}${given[flex-start]:-}${given[reservation]:-} ]]; then create=(alpha); fi
+  create+=(queued-resources create "${given[name]}"
+    --accelerator-type="${given[accelerator-type]}" --runtime-version="${given[runtime-version]}")
+  if ((given[num-slices] == 1)); then
+    create+=(--node-id="${given[name]}")
+  else
+    create+=(--node-count="${given[num-slices]}" --node-prefix="${given[name]}")
+  fi
+  mapfile -t -O "${#create[@]}" create < <(tier_flags)
+  for flag in reservation valid-until-duration service-account network subnetwork; do
+    if [[ -n ${given[$flag]:-} ]]; then create+=("--$flag=${given[$flag]}"); fi
+  done
+  if [[ -n ${given[internal-ips]:-} ]]; then create+=(--internal-ips); fi
+}
+
+create_resource() {
+  local create
+  create_words
+  say "requesting ${given[accelerator-type]} as ${given[name]}"
+  cloud "$CALL_SECONDS" "${create[@]}" && return
+  queue_state  # the request may have been taken although the answer was lost
+  [[ $state != ABSENT ]] || fail "$EXIT_CLOUD" "gcloud did not take the request (above): quota, zone, \
+accelerator type and runtime version are the usual reasons; launch/README.md has a check-list"
+}
+
+delete_resource() {
+  local deadline=$((SECONDS + CALL_SECONDS))
+  say "deleting ${given[name]}"
+  cloud "$CALL_SECONDS" queued-resources delete "${given[name]}" --force --quiet || true
+  if [[ -n ${given[dry-run]:-} ]]; then return; fi
+  while queue_state; [[ $state != ABSENT ]]; do
+    ((SECONDS < deadline)) || fail "$EXIT_CLOUD" "${given[name]} is still $state and may cost money. \
+Delete it: $(quoted gcloud compute tpus queued-resources delete "${given[name]}" --force \
+      --project="${given[project]}" --zone="${given[zone]}")"
+    pause
+  done
+}
+
+ensure_resource() {
+  queue_state
+  case $state in
+    ABSENT) create_resource ;;
+    FAILED | SUSPENDING | SUSPENDED | DELETING)
+      say "found ${given[name]}, $state: replacing it"
+      delete_resource
+      create_resource ;;
+    *) say "found ${given[name]}, $state: going on with it" ;;
+  esac
+}
+
+give_up_waiting() {
+  say "${given[name]} was not ready after ${given[max-wait-seconds]} s (last: $state, nodes $nodes)"
+  [[ -n ${given[keep]:-} ]] || delete_resource  # granted later, it would cost with nobody there
+  exit "$EXIT_NOT_GRANTED"
+}
+
+request_failed() {
+  cloud "$CALL_SECONDS" queued-resources describe "${given[name]}" "--format=yaml(state)" >&2 || true
+  fail "$EXIT_NOT_GRANTED" "the request failed (above): no capacity within --valid-until-duration, or \
+a fault in the request. Nothing runs; the next start replaces it"
+}
+
+wait_until_ready() {  # sets outcome: ready or lost
+  local deadline=$((SECONDS + given[max-wait-seconds])) shown=''
+  while :; do
+    queue_state
+    if [[ $state == ABSENT && -z $shown ]]; then pause_before "$deadline"; continue; fi  # not yet listed
+    if [[ $state != "$shown" ]]; then say "${given[name]} is $state"; shown=$state; fi
+    case $state in
+      ACTIVE)
+        node_states
+        case $nodes in
+          READY) outcome=ready; return ;;
+          LOST) outcome=lost; return ;;
+        esac ;;
+      FAILED) request_failed ;;
+      SUSPENDING | SUSPENDED | DELETING | ABSENT)
+        note_hand
+        outcome=lost
+        return ;;
+    esac
+    pause_before "$deadline"
+  done
+}
+
+pause_before() {  # pause_before DEADLINE
+  ((SECONDS < $1)) || give_up_waiting
+  pause
+}
+
+note_hand() {  # a preemption leaves a suspended resource; a deleted one was deleted by someone
+  case $state in
+    DELETING | ABSENT) by_hand=1 ;;
+    *) if [[ $initiator == USER ]]; then by_hand=1; fi ;;
+  esac
+}
+
+# --- The workers ---------------------------------------------------------------------------------
+
+training=absent code=0 started=- their_revision=- their_fingerprint=-
+
+worker_status() {  # sets training: finished, running, stopped, failed, gone, absent or unreachable
+  local answer line words
+  # shellcheck disable=SC2016  # the workers' HOME
+  if ! answer=$(on_workers "$CALL_SECONDS" all "if [ -f ~/codet5p_runs/worker.sh ]; then bash \
+~/codet5p_runs/worker.sh status ${given[run-id]}; else echo codet5p_status - - - - absent; fi" \
+    2>"$scratch/errors"); then
+    training=unreachable
+    return
+  fi
+  training=unreachable
+  while read -r line; do
+    read -r -a words <<<"$line"
+    [[ ${words[0]:-} == codet5p_status ]] || continue
+    started=${words[2]} their_revision=${words[3]} their_fingerprint=${words[4]}
+    note_worker "${words[5]}" "${words[6]:-}"
+  done <<<"$answer"
+}
+
+note_worker() {  # the slice is as its worst worker is
+  local seen=$1 rank
+  local -A ranks=([unreachable]=0 [finished]=1 [running]=2 [absent]=3 [gone]=4 [stopped]=5 [failed]=6)
+  if [[ $seen == exited ]]; then
+    case $2 in
+      0) seen=finished ;;
+      "$STOPPED_BY_SIGNAL") seen=stopped ;;
+      *) seen=failed code=$2 ;;
+    esac
+  fi
+  rank=${ranks[$seen]:-0}
+  if ((rank > ${ranks[$training]})); then training=$seen; fi
+}
+
+ship() {
+  local archive=codet5p_jax-$revision.tar.gz
+  local file=${given[log-dir]}/$archive
+  say "shipping revision $revision"
+  limited "$CALL_SECONDS" git -C "$repository" archive --format=tar.gz -o "$file" HEAD &&
+    cloud "$CALL_SECONDS" queued-resources scp "$file" "${given[name]}:$archive" \
+      --node=all --worker=all "${ssh_flags[@]}"
+}
+
+set_up() {
+  say "installing on all workers"
+  on_workers "$SETUP_SECONDS" all "mkdir -p ~/codet5p_jax-$revision && tar -xzf \
+~/codet5p_jax-$revision.tar.gz -C ~/codet5p_jax-$revision && cd ~/codet5p_jax-$revision && \
+bash launch/worker.sh setup $(quoted "$revision" "${given[setup-command]:-}")"
+}
+
+start_training() {
+  local prefix=
+  started=$(date -u +%Y%m%dT%H%M%SZ)
+  if [[ -n ${given[allow-boot-disk]:-} ]]; then prefix="ALLOW_BOOT_DISK=1 "; fi
+  say "starting run ${given[run-id]}"
+  on_workers "$CALL_SECONDS" all "bash ~/codet5p_runs/worker.sh stop ${given[run-id]} && cd \
+~/codet5p_jax-$revision && ${prefix}bash launch/worker.sh start $(quoted "${given[run-id]}" \
+    "$started" "$revision" "$fingerprint" "${train_command[@]}")"
+}
+
+attach_or_start() {  # sets outcome: watch, lost or crashed
+  outcome=watch
+  worker_status
+  if [[ $training == running ]]; then
+    [[ $their_fingerprint == "$fingerprint" ]] || usage_error "run ${given[run-id]} is going on with \
+other arguments; give the same ones, or delete ${given[name]} first"
+    [[ $their_revision == "$revision" ]] || say "the training is of revision $their_revision"
+    say "the training is running; showing its log"
+    return
+  fi
+  if [[ $training == finished ]]; then return; fi
+  if ship && set_up && start_training; then return; fi
+  if resource_is_lost; then outcome=lost; else outcome=crashed code=setup; fi
+}
+
+resource_is_lost() {  # preempted, or deleted by someone else (note_hand)
+  queue_state
+  case $state in
+    ACTIVE)
+      node_states
+      [[ $nodes == LOST ]] ;;
+    SUSPENDING | SUSPENDED | DELETING | ABSENT) note_hand ;;
+    FAILED) ;;
+    *) return 1 ;;
+  esac
+}
+
+show_log() {  # appends what is new to the local log and shows it; false when nothing is
+  local file before
+  [[ $started != - ]] || return 1
+  file=${given[log-dir]}/$started.log
+  touch "$file"
+  before=$(stat -c %s "$file")
+  on_workers "$CALL_SECONDS" first "bash ~/codet5p_runs/worker.sh log ${given[run-id]} $before" \
+    2>"$scratch/errors" | tee -a "$file" || true
+  (($(stat -c %s "$file") > before))
+}
+
+watch_training() {  # sets outcome: finished, crashed, restart, lost
+  local doubts=0 heard=$SECONDS
+  while :; do
+    worker_status
+    if show_log; then heard=$SECONDS; fi
+    case $training in
+      finished) while show_log; do :; done; outcome=finished; return ;;
+      running) doubts=0 ;;
+      *)
+        if resource_is_lost; then outcome=lost; return; fi
+        if [[ $nodes != CHANGING ]]; then doubts=$((doubts + 1)); fi
+        if ((doubts > given[grace-polls])); then judge; return; fi ;;
+    esac
+    if ((SECONDS - heard > given[max-silence-seconds])); then code=silence outcome=crashed; return; fi
+    pause
+  done
+}
+
+judge() {  # the training has ended and its machines are still there
+  case $training in
+    failed) outcome=crashed ;;
+    unreachable) outcome=lost ;;
+    *) outcome=restart ;;
+  esac
+}
+
+# --- The whole run -------------------------------------------------------------------------------
+
+report_crash() {
+  case $code in
+    setup) say "the workers could not be set up, or the training not started (above)" ;;
+    silence) say "the log has not grown for ${given[max-silence-seconds]} s: the training hangs" ;;
+    *) say "the training crashed: exit code $code. The last lines of every worker:" ;;
+  esac
+  on_workers "$CALL_SECONDS" all "bash ~/codet5p_runs/worker.sh tail ${given[run-id]} 30" || true
+  if [[ -n ${given[keep]:-}${given[keep-on-crash]:-} ]]; then
+    say "${given[name]} is kept, and costs"
+  else
+    delete_resource
+  fi
+  fail "$EXIT_CRASHED" "logs are in ${given[log-dir]}; the same command resumes from the last checkpoint"
+}
+
+finish() {
+  say "trained; MODEL_DIR is ${given[model-dir]}"
+  if [[ -n ${given[keep]:-} ]]; then say "${given[name]} is kept, and costs"; else delete_resource; fi
+}
+
+back_off() {  # the pause doubles each time, up to a limit
+  say "preemption $preemptions of at most ${given[max-preemptions]}; going on in $delay s"
+  sleep "$delay"
+  delay=$((delay * 2))
+  if ((delay > given[max-backoff-seconds])); then delay=${given[max-backoff-seconds]}; fi
+}
+
+begin_again() {
+  preemptions=$((preemptions + 1))
+  if ((preemptions > given[max-preemptions])); then
+    [[ -n ${given[keep]:-} ]] || delete_resource
+    fail "$EXIT_PREEMPTIONS" "$preemptions preemptions, more than --max-preemptions allows; the same \
+command resumes"
+  fi
+  if [[ $outcome == lost ]]; then delete_resource; fi
+  back_off
+  if [[ $outcome == lost ]]; then create_resource; fi
+}
+
+train() {
+  local begun
+  ensure_resource
+  while :; do
+    begun=$SECONDS
+    wait_until_ready
+    if [[ $outcome == ready ]]; then
+      attach_or_start
+      begun=$SECONDS
+      if [[ $outcome == watch ]]; then watch_training; fi
+    fi
+    if ((by_hand)); then
+      fail "$EXIT_STOPPED" "${given[name]} was deleted or stopped by someone else; not requesting it again"
+    fi
+    case $outcome in
+      finished) finish; return ;;
+      crashed) report_crash ;;
+    esac
+    if ((SECONDS - begun >= STABLE_SECONDS)); then delay=${given[backoff-seconds]}; fi
+    begin_again
+  done
+}
+
+print_commands() {  # --dry-run: every command of a run without trouble, in order
+  queue_state
+  create_resource
+  queue_state
+  node_states
+  worker_status
+  ship
+  set_up
+  start_training
+  worker_status
+  show_log || true
+  if [[ -z ${given[keep]:-} ]]; then delete_resource; fi
+}
+
+interrupted() {
+  trap - INT TERM
+  say "stopped watching; the training goes on. The same command attaches to it again"
+  exit 130
+}
+
+read_flags "$@"
+check_arguments
+check_tree
+if [[ -n ${given[tunnel-through-iap]:-} ]]; then ssh_flags+=(--tunnel-through-iap); fi
+outcome='' by_hand=0 preemptions=0 delay=${given[backoff-seconds]}
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+mkdir -p "${given[log-dir]}"
+exec 3>&1
+if [[ -n ${given[dry-run]:-} ]]; then
+  print_commands
+  exit
+fi
+exec 9>"${given[log-dir]}/lock"
+flock -n 9 || usage_error "another $SCRIPT watches run ${given[run-id]} (${given[log-dir]}/lock)"
+trap interrupted INT TERM
+train
