@@ -27,6 +27,7 @@ from codet5p_jax.training.metric_window import MetricWindow, WindowMeans, means,
 from codet5p_jax.training.metric_writer import MetricWriter
 from codet5p_jax.training.multihost import ALONE, Processes
 from codet5p_jax.training.preemption import Stop, stop_on_signals
+from codet5p_jax.training.program import Program
 from codet5p_jax.training.state import TrainState
 from codet5p_jax.typing import Batch, Metrics, PyTree
 
