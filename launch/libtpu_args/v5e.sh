@@ -1,11 +1,11 @@
 # shellcheck shell=bash disable=SC2034
 # LIBTPU_INIT_ARGS for TPU v5e: one tensor core, a 2D torus with the least bandwidth of the four.
 LIBTPU_FLAGS=(
-  # All-gathers of FSDP parameters run beside the matrix products that come before their use. The
-  # three go together: the fusion, its all-gather form, and leave to span several steps of a loop,
-  # which scanned layers are.
+  # Collectives run beside the matrix products that neither feed them nor need them yet.
   --xla_tpu_enable_async_collective_fusion=true
+  # All-gathers too, which bring FSDP's parameters of the next layer.
   --xla_tpu_enable_async_collective_fusion_fuse_all_gather=true
+  # A long collective may span several products, not only one.
   --xla_tpu_enable_async_collective_fusion_multiple_steps=true
   # Data parallel gradients are all-reduced; off by default, and advised for v5e
   # (https://openxla.org/xla/flags_guidance).

@@ -1,11 +1,11 @@
 # shellcheck shell=bash disable=SC2034
 # LIBTPU_INIT_ARGS for TPU v5p: megacore as v4, with twice the ICI bandwidth, so the same overlaps.
 LIBTPU_FLAGS=(
-  # All-gathers of FSDP parameters run beside the matrix products that come before their use. The
-  # three go together: the fusion, its all-gather form, and leave to span several steps of a loop,
-  # which scanned layers are.
+  # Collectives run beside the matrix products that neither feed them nor need them yet.
   --xla_tpu_enable_async_collective_fusion=true
+  # All-gathers too, which bring FSDP's parameters of the next layer.
   --xla_tpu_enable_async_collective_fusion_fuse_all_gather=true
+  # A long collective may span several products, not only one.
   --xla_tpu_enable_async_collective_fusion_multiple_steps=true
   # The tensor core itself drives what was made asynchronous, between its own instructions.
   --xla_tpu_overlap_compute_collective_tc=true

@@ -9,10 +9,11 @@ LIBTPU_FLAGS=(
   --xla_tpu_enable_all_reduce_offload_tracing=true
   # Buffers handed over keep the tensor core's layout: no copy on the way.
   --xla_tpu_use_tc_device_shape_on_sc=true
-  # What the offload needs of the SparseCore compiler: no fusion of instructions, one memory for
-  # all its tiles, and no split into two cores (v6e has no megacore).
+  # The offload needs the SparseCore's instructions unfused, ...
   --xla_sc_enable_instruction_fusion=false
+  # ... one memory for all its tiles, ...
   --xla_sc_disjoint_spmem=false
+  # ... and its work in one piece: v6e has no megacore to split it for.
   --xla_sc_disable_megacore_partitioning=true
   # The tensor core starts and ends the offloaded work.
   --2a886c8_chip_config_name=megachip_tccontrol

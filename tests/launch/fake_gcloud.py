@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """A gcloud that plays a scripted history, for tests that put it on PATH.
 
 The folder $FAKE_CLOUD holds history.json, one entry for each queued resource that is created:

@@ -121,6 +121,18 @@ kill -KILL -- -$(cat $HOME/codet5p_runs/night/pid)
     assert "preemption 1 of at most 20" in done.stderr
 
 
+def test_workers_that_fail_because_another_vanished_are_no_crash(cloud):
+    training = """
+if [ -e $HOME/seen ]; then exit 0; fi
+touch $HOME/seen
+case $HOME in *worker_0) sleep 0.3; kill -KILL -- -$(cat $HOME/codet5p_runs/night/pid) ;; esac
+exit 1
+"""
+    cloud.plays({"states": ["ACTIVE"]}, training=training)
+    done = cloud.run()
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_failed_request_stops_and_shows_why(cloud):
     cloud.plays({"states": ["ACCEPTED", "FAILED"]})
     done = cloud.run("--valid-until-duration=2h")
