@@ -22,6 +22,14 @@ from codet5p_jax.tokenizer import CodeTokenizer
 from codet5p_jax.training.curriculum import Curriculum
 from codet5p_jax.training.loop import Run, Schedule
 from codet5p_jax.training.loss_guard import STOP_ON_NON_FINITE, LossGuard
+from codet5p_jax.training.multihost import (
+    ALONE,
+    SILENCE_SECONDS,
+    Processes,
+    find_cluster,
+    join,
+    local_rows,
+)
 from codet5p_jax.training.parameter_rules import EVERY_PARAMETER, ParameterRules
 from codet5p_jax.training.partitioning import Partitioner
 from codet5p_jax.training.program import Program
@@ -31,8 +39,32 @@ VERSIONED = ("codet5p_jax", "jax", "flax", "optax", "orbax-checkpoint", "seqio")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds T5X's flags."""
+    """Adds T5X's flags, and how several processes find each other."""
     gin_config.add_arguments(parser)
+    group = parser.add_argument_group("several hosts", "the same command on each; docs/training.md")
+    group.add_argument(
+        "--multihost",
+        action="store_true",
+        help="let JAX find the other processes: on a TPU slice, under Slurm or MPI",
+    )
+    group.add_argument(
+        "--coordinator_address",
+        metavar="HOST:PORT",
+        help="where process 0 listens; or JAX_COORDINATOR_ADDRESS",
+    )
+    group.add_argument(
+        "--num_processes", type=int, metavar="N", help="how many there are; or JAX_NUM_PROCESSES"
+    )
+    group.add_argument(
+        "--process_id", type=int, metavar="I", help="which one this is, from 0; or JAX_PROCESS_ID"
+    )
+    group.add_argument(
+        "--silence_seconds",
+        type=float,
+        default=SILENCE_SECONDS,
+        metavar="S",
+        help="without a sign of life, after which a process counts as lost (%(default)s)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -42,7 +74,17 @@ def run(arguments: argparse.Namespace) -> int:
             "Give a recipe: codet5p train --gin_file=recipes/quickstart_stage1.gin"
         )
     bound = gin_config.bind(train, gin_files=arguments.gin_file, bindings=arguments.gin_bindings)
-    return bound(recipe=pathlib.Path(arguments.gin_file[0]).stem)
+    cluster = find_cluster(
+        os.environ,
+        multihost=arguments.multihost,
+        coordinator_address=arguments.coordinator_address,
+        num_processes=arguments.num_processes,
+        process_id=arguments.process_id,
+        silence_seconds=arguments.silence_seconds,
+    )
+    with join(cluster) as processes:
+        processes.check_same({**gin_config.resolved_bindings(), **_code()})
+        return bound(recipe=pathlib.Path(arguments.gin_file[0]).stem, processes=processes)
 
 
 def train(
@@ -67,6 +109,7 @@ def train(
     recipe: str | None = None,
     initial_checkpoint_path: str | None = None,
     seed: int = 0,
+    processes: Processes = ALONE,
 ) -> int:
     """Trains a curriculum on a corpus; gin binds the arguments.
 
@@ -93,6 +136,7 @@ def train(
         recipe: What the run is called in its metadata and in the model card of its export.
         initial_checkpoint_path: MODEL_DIR whose newest parameters a new run starts from.
         seed: Root of the run's randomness.
+        processes: Those that train together.
     """
     import tasks
 
@@ -127,7 +171,7 @@ def train(
         "task_feature_lengths": _recorded_lengths(curriculum),
         "mask_whole_words": mask_whole_words,
         "mesh": dict(partitioner.mesh.shape),
-        "versions": {name: metadata.version(name) for name in VERSIONED},
+        "versions": _versions(),
         "git_revision": _git_revision(),
     }
     program = Program(
@@ -149,6 +193,7 @@ def train(
         schedule=schedule,
         peak_flops_per_device=peak_flops_per_device,
         initial_checkpoint_path=initial_checkpoint_path,
+        processes=processes,
     )
     return job.train(on_started=lambda: _write_config(model_dir, run_metadata))
 
@@ -162,8 +207,8 @@ def _batch_shapes(dataset: Any) -> BatchShapes:
 def _open_batches(dataset: Any, *, partitioner: Partitioner) -> Any:
     from codet5p_jax.data.batches import batches
 
-    layout = partitioner.get_data_layout(dataset.batch_size)
-    return batches(dataset, shard_index=layout.shard_id, num_hosts=layout.num_shards)
+    rows = local_rows(partitioner.mesh, partitioner.batch_axes, dataset.batch_size)
+    return batches(dataset, rows=rows)
 
 
 def _recorded_lengths(curriculum: Curriculum) -> dict[str, dict[str, int]]:
@@ -248,6 +293,15 @@ def _write_config(model_dir: str, run_metadata: Mapping[str, Any]) -> None:
     (folder / "config.gin").write_text(header + gin_config.config_text(), encoding="utf-8")
     text = json.dumps(run_metadata, indent=2) + "\n"
     (folder / "run_metadata.json").write_text(text, encoding="utf-8")
+
+
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in VERSIONED}
+
+
+def _code() -> dict[str, str]:
+    """Returns what the processes of a run must have alike beside their configuration."""
+    return {**_versions(), "git revision": _git_revision()}
 
 
 def _git_revision() -> str:

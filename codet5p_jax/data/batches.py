@@ -1,8 +1,9 @@
 """Batches of a SeqIO mixture whose order depends on no host count and can resume anywhere.
 
-A stream is read as V virtual shards. Row r of the global batch comes from virtual shard r mod V,
-whatever host reads it, so one host and four hosts give the same global batches, packed ones
-included; and a few integers per virtual shard say where to go on.
+A stream is read as V virtual shards. Row r of a global batch of B comes from virtual shard
+r * V // B, whatever host reads it, so one host and four hosts give the same global batches, packed
+ones included; and a few integers per virtual shard say where to go on. Devices hold neighbouring
+rows, so that a host reads few shards: V / hosts, where the devices of a host lie side by side.
 
     config = DatasetConfig(mixture_or_task_name="unimodal_span_denoising", ...)
     with contextlib.closing(batches(config)) as iterator:
@@ -49,7 +50,8 @@ class DatasetConfig:
         pack: Whether to put several examples into a row, each a segment of its own.
         example_lengths: Where packed rows hold examples of several tasks: beginning of a task's
             name -> tokens per feature of one of its examples. None: as long as a row.
-        num_virtual_shards: V; divides batch_size, and is a multiple of the number of hosts.
+        num_virtual_shards: V; divides batch_size. A multiple of the number of hosts lets each of
+            them read shards of its own.
         num_epochs: Passes over the split; None for no end.
         drop_remainder: Whether a last batch with rows of padding is left out.
         feature_converter: Task features -> model features.
@@ -113,17 +115,19 @@ class DatasetConfig:
         )
 
 
-def batches(config: DatasetConfig, *, shard_index: int = 0, num_hosts: int = 1) -> "BatchIterator":
-    """Returns the batches of host `shard_index` of `num_hosts`: its rows of the global batches.
+def batches(config: DatasetConfig, *, rows: np.ndarray | None = None) -> "BatchIterator":
+    """Returns the batches of a host: its rows of the global batches.
+
+    Args:
+        config: What to read.
+        rows: Rows of the global batch that the host holds, ascending; None means all.
 
     Raises:
-        ValueError: If the mixture is unknown, lacks the split or a feature, is not cached, or the
-            virtual shards cannot be divided among the hosts.
+        ValueError: If the mixture is unknown, lacks the split or a feature, or is not cached.
     """
     provider = get_mixture_or_task(config.mixture_or_task_name)
     _check_lengths(provider, config)
-    rows = local_rows(config, shard_index=shard_index, num_hosts=num_hosts)
-    return BatchIterator(config, provider, rows=rows)
+    return BatchIterator(config, provider, np.arange(config.batch_size) if rows is None else rows)
 
 
 def batch_shapes(config: DatasetConfig) -> dict[str, tuple[int, ...]]:
@@ -148,36 +152,25 @@ def batch_shapes(config: DatasetConfig) -> dict[str, tuple[int, ...]]:
     return {name: (config.batch_size, *value.shape[1:]) for name, value in features.items()}
 
 
-def local_rows(config: DatasetConfig, *, shard_index: int = 0, num_hosts: int = 1) -> np.ndarray:
-    """Returns which rows of the global batch a host holds, in its order: int64 [local batch].
-
-    Host h owns virtual shards h * V / hosts up to the next host's first.
-    """
-    if config.num_virtual_shards % num_hosts:
-        raise ValueError(
-            f"{config.num_virtual_shards} virtual shards cannot be divided among {num_hosts} "
-            "hosts. Set DatasetConfig.num_virtual_shards in gin to a multiple of the hosts."
-        )
-    per_host = config.num_virtual_shards // num_hosts
-    owner = np.arange(config.batch_size) % config.num_virtual_shards // per_host
-    return np.flatnonzero(owner == shard_index)
-
-
 @final
 class BatchIterator:
     """Iterates over the batches of one host; made by `batches`."""
 
     def __init__(
-        self, config: DatasetConfig, provider: seqio.Task | seqio.Mixture, *, rows: np.ndarray
+        self, config: DatasetConfig, provider: seqio.Task | seqio.Mixture, rows: np.ndarray
     ):
         """Opens the virtual shards that `rows` of the global batch come from."""
         self._config = config
+        per_shard = config.batch_size // config.num_virtual_shards
+        shards = np.unique(rows // per_shard)
         self._executor = concurrent.futures.ThreadPoolExecutor(
             READER_THREADS, thread_name_prefix="codet5p-data"
         )
-        self._num_rows = len(rows)
-        shards = rows % config.num_virtual_shards
-        self._rows = {int(s): np.flatnonzero(shards == s).tolist() for s in np.unique(shards)}
+        # A shard has all its rows filled, wanted or not: its position is the same on every host.
+        read = np.concatenate([np.arange(s * per_shard, (s + 1) * per_shard) for s in shards])
+        self._num_rows = len(read)
+        self._wanted = None if len(read) == len(rows) else np.searchsorted(read, rows)
+        self._rows = {int(s): np.flatnonzero(read // per_shard == s).tolist() for s in shards}
         self._scalars = _scalars(provider)
         self._shards = self._open(provider)
 
@@ -194,7 +187,10 @@ class BatchIterator:
         filled = sum(self._fill(batch, shard) for shard in self._rows)
         if filled == 0 or (config.drop_remainder and filled < self._num_rows):
             raise StopIteration
-        return _converted(config, batch)
+        converted = _converted(config, batch)
+        if self._wanted is None:
+            return converted
+        return {name: values[self._wanted] for name, values in converted.items()}
 
     def get_state(self) -> dict[str, np.ndarray]:
         """Returns the position of each virtual shard of this host, a few integers each.

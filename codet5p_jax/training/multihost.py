@@ -318,7 +318,8 @@ def local_rows(mesh: Mesh, batch_axes: PartitionSpec, batch_size: int) -> np.nda
     """
     sharding = NamedSharding(mesh, batch_axes)
     parts = sharding.addressable_devices_indices_map((batch_size,)).values()
-    return np.unique([row for (part,) in parts for row in range(batch_size)[part]])
+    rows = np.arange(batch_size)
+    return np.unique(np.concatenate([rows[part] for part in parts if part is not None]))
 
 
 def _json_array(array: Any) -> dict[str, Any]:

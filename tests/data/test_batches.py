@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import seqio
 
-from codet5p_jax.data.batches import DatasetConfig, batch_shapes, batches, local_rows
+from codet5p_jax.data.batches import DatasetConfig, batch_shapes, batches
 from codet5p_jax.data.feature_converters import pair_features
 
 LENGTHS = {"inputs": 64, "targets": 40}
@@ -44,8 +44,8 @@ def _mixture(**changes):
     return _config("unimodal", **{**options, **changes})
 
 
-def _take(config, count=None, *, state=None, **host):
-    with contextlib.closing(batches(config, **host)) as iterator:
+def _take(config, count=None, *, state=None, rows=None):
+    with contextlib.closing(batches(config, rows=rows)) as iterator:
         if state is not None:
             iterator.set_state(state)
         return list(itertools.islice(iterator, count))
@@ -81,17 +81,28 @@ every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_any_number_of_hosts_gives_the_same_global_batches(config):
     config = config()
     whole = _take(config, 5)
-    for num_hosts in [n for n in (2, 4) if config.num_virtual_shards % n == 0]:
-        hosts = [_take(config, 5, shard_index=h, num_hosts=num_hosts) for h in range(num_hosts)]
-        assert _equal([_gather(config, parts) for parts in zip(*hosts, strict=True)], whole)
+    for num_hosts in (2, 4):
+        shares = np.split(np.arange(config.batch_size), num_hosts)
+        hosts = [_take(config, 5, rows=rows) for rows in shares]
+        assert _equal([_joined(parts) for parts in zip(*hosts, strict=True)], whole)
 
 
-def _gather(config, parts):
-    """Puts the rows of each host where they belong in the global batch."""
-    rows = [local_rows(config, shard_index=h, num_hosts=len(parts)) for h in range(len(parts))]
-    assert sorted(np.concatenate(rows)) == list(range(config.batch_size))
-    order = np.argsort(np.concatenate(rows))
-    return {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
+def _joined(parts):
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def test_rows_that_lie_apart_and_cut_virtual_shards_are_those_of_the_global_batch():
+    """Devices of a host need not be neighbours, nor as few as there are virtual shards."""
+    config = _config(pack=True)  # 16 rows, 2 from each of 8 virtual shards
+    whole = _take(config, 3)
+    for rows in (np.array([0, 5, 6, 15]), np.array([3])):
+        expected = [{name: values[rows] for name, values in batch.items()} for batch in whole]
+        assert _equal(_take(config, 3, rows=rows), expected)
+
+
+def test_a_host_reads_only_the_virtual_shards_of_its_rows():
+    with contextlib.closing(batches(_config(), rows=np.arange(4, 8))) as iterator:
+        assert list(iterator.get_state()) == ["virtual_shard_00002", "virtual_shard_00003"]
 
 
 @every_config
@@ -111,8 +122,8 @@ def test_a_run_resumed_at_any_step_equals_the_uninterrupted_one(config):
 def test_a_run_resumes_on_another_number_of_hosts():
     config = _config(pack=True)
     state = {}
-    for host in range(4):
-        with contextlib.closing(batches(config, shard_index=host, num_hosts=4)) as iterator:
+    for rows in np.split(np.arange(config.batch_size), 4):
+        with contextlib.closing(batches(config, rows=rows)) as iterator:
             list(itertools.islice(iterator, 5))
             state |= iterator.get_state()
     assert _equal(_take(config, 3, state=state), _take(config, 8)[5:])
@@ -302,11 +313,6 @@ def test_a_batch_must_be_a_multiple_of_the_virtual_shards():
         match=r"batch_size of .* is 12.*8 virtual shards.*DatasetConfig\.num_virtual_shards",
     ):
         _config(batch_size=12)
-
-
-def test_virtual_shards_must_be_a_multiple_of_the_hosts():
-    with pytest.raises(ValueError, match="8 virtual shards cannot be divided among 3 hosts"):
-        batches(_config(), num_hosts=3)
 
 
 def test_an_unknown_mixture_names_the_nearest():
