@@ -5,27 +5,9 @@ from collections.abc import Mapping, Sequence
 
 import jax
 
+from codet5p_jax.training.chips import chip_of_device
 from codet5p_jax.training.curriculum import Stream
 from codet5p_jax.typing import Batch
-
-# Dense bfloat16 FLOPs per second of one JAX device, by the start of its `device_kind`; the first
-# that fits counts. A device is a chip, but a core, half a chip, on TPU v2 and v3.
-PEAK_FLOPS_PER_DEVICE: Sequence[tuple[str, float]] = (
-    ("TPU v2", 45e12 / 2),  # cloud.google.com/tpu/docs, page of each version
-    ("TPU v3", 123e12 / 2),
-    ("TPU v4 lite", 138e12),  # TPU v4i: Jouppi et al. 2021, table 1
-    ("TPU v4", 275e12),
-    ("TPU v5 lite", 197e12),  # v5e
-    ("TPU v5e", 197e12),
-    ("TPU v5", 459e12),  # v5p
-    ("TPU v6 lite", 918e12),  # v6e, Trillium
-    ("TPU v6e", 918e12),
-    ("NVIDIA A100", 312e12),  # NVIDIA's data sheets; half of what they give "with sparsity"
-    ("NVIDIA H100 PCIe", 756e12),
-    ("NVIDIA H100 NVL", 835e12),
-    ("NVIDIA H100", 989e12),
-    ("NVIDIA H200", 989e12),
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,8 +66,8 @@ def known_peak_flops(device_kind: str) -> float | None:
     Args:
         device_kind: As JAX tells it, such as "TPU v5 lite" or "NVIDIA H100 80GB HBM3".
     """
-    fits = (peak for start, peak in PEAK_FLOPS_PER_DEVICE if device_kind.startswith(start))
-    return next(fits, None)
+    chip = chip_of_device(device_kind)
+    return None if chip is None else chip.flops_per_second_of_device
 
 
 def _shapes(batch: Batch) -> dict[str, tuple[int, ...]]:

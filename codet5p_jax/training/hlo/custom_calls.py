@@ -1,0 +1,59 @@
+"""Custom calls: which cost nothing, and what kernels say of their own cost."""
+
+import dataclasses
+import json
+import re
+
+from codet5p_jax.training.hlo.parser import Instruction
+
+_ESTIMATE = re.compile(r'"cost_estimate":\s*(\{[^{}]*\})')
+# they name, join or mark memory
+# fmt: off
+_FREE_TARGETS = frozenset({
+    "AllocateBuffer", "ConcatBitcast", "AssumeGatherIndicesInBound", "AsyncCollectiveStart",
+    "AsyncCollectiveDone", "Sharding", "LayoutConstraint",
+})
+# fmt: on
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CostEstimate:
+    """What the author of a kernel says that one run of it costs (`pl.CostEstimate`)."""
+
+    flops: int
+    transcendentals: int
+    hbm_bytes: int
+
+
+def target(call: Instruction) -> str:
+    """Returns what a custom call runs, such as "tpu_custom_call".
+
+    Args:
+        call: The custom call.
+    """
+    return (call.attribute("custom_call_target") or "").strip('"')
+
+
+def is_free(call: Instruction) -> bool:
+    """Returns whether a custom call neither computes nor moves anything.
+
+    Args:
+        call: The custom call.
+    """
+    return target(call) in _FREE_TARGETS
+
+
+def cost_estimate(call: Instruction) -> CostEstimate | None:
+    """Returns what a kernel says of its cost; None where it says nothing.
+
+    Args:
+        call: The custom call.
+    """
+    found = _ESTIMATE.search(call.attributes_text)
+    if found is None:
+        return None
+    estimate = json.loads(found.group(1))
+    flops, transcendentals, moved = (
+        int(estimate.get(name, 0)) for name in ("flops", "transcendentals", "bytes_accessed")
+    )
+    return CostEstimate(flops=flops, transcendentals=transcendentals, hbm_bytes=moved)
