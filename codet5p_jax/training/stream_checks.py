@@ -66,7 +66,7 @@ def _check_microbatches(count: int, batch_size: int, partitioner: Partitioner) -
     fitting = [n for n in range(1, batch_size + 1) if batch_size % (n * devices) == 0]
     if count not in fitting:
         raise ValueError(
-            f"MICROBATCHES is {count}, and a batch of {batch_size} rows on {devices} parts of "
-            f"the mesh can be computed in {', '.join(map(str, fitting))} parts of "
+            f"MICROBATCHES is {count}, and a batch of {batch_size} rows on {devices} devices "
+            f"of the mesh can be computed in {', '.join(map(str, fitting))} parts of "
             "like size; use one of these, or another DatasetConfig.batch_size."
         )

@@ -304,7 +304,8 @@ def test_frozen_parameters_stay_as_they_were_taken_through_a_restart(tiny_model,
     (tmp_path / "full").mkdir()
     full = _short_run(tiny_model, tmp_path / "full", initial_checkpoint_path=str(tmp_path))
     assert {
-        leaf.dtype for leaf in jax.tree.leaves(full._initial_state(full._initial_params()).params)
+        leaf.dtype
+        for leaf in jax.tree.leaves(full.program.initial_state(full._initial_params()).params)
     } == {jnp.dtype("float32")}
 
 
