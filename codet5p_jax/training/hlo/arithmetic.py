@@ -17,7 +17,7 @@ from codet5p_jax.training.hlo.shapes import Buffer
 
 # What XLA counts as one FLOP per element of the result, and as one transcendental.
 # fmt: off
-_ELEMENTWISE = frozenset({
+ELEMENTWISE = frozenset({
     "abs", "add", "and", "clamp", "clz", "compare", "complex", "convert",
     "count-leading-zeros", "divide", "imag", "is-finite", "maximum", "minimum", "multiply",
     "negate", "not", "or", "popcnt", "real", "reduce-precision", "remainder",
@@ -64,7 +64,7 @@ def elementwise_flops(computation: Computation, instruction: Instruction) -> int
         computation: That holds the instruction.
         instruction: Any.
     """
-    if instruction.opcode in _ELEMENTWISE:
+    if instruction.opcode in ELEMENTWISE:
         return _elements(instruction)
     if instruction.opcode == "reduce":
         return computation.operand(instruction, 0).buffers[0].elements - _elements(instruction)

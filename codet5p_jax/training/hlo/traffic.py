@@ -9,6 +9,7 @@ matrix product whose tiles read an operand several times is counted as if it rea
 import math
 from collections.abc import Sequence
 
+from codet5p_jax.training.hlo.arithmetic import ELEMENTWISE
 from codet5p_jax.training.hlo.collectives import collective_kind, is_continued
 from codet5p_jax.training.hlo.custom_calls import cost_estimate, is_free
 from codet5p_jax.training.hlo.parser import (
@@ -28,7 +29,10 @@ _MOVES_NOTHING = frozenset({
     "add-dependency", "domain", "get-dimension-size", "set-dimension-size", "async",
 })
 # fmt: on
-_FOLLOWED = frozenset({"bitcast", "reshape", "transpose", "copy", "convert"})
+# A fusion computes of these only the elements that it needs, so what a slice leaves out behind
+# them is not read.
+_FOLLOWED = frozenset({"bitcast", "reshape", "transpose", "copy", "pad"}) | ELEMENTWISE
+_KnownShares = dict[tuple[str, str], float]  # (computation, array) -> share of it that is read
 _SLICES = frozenset({"slice", "dynamic-slice", "gather"})
 
 
@@ -107,10 +111,11 @@ def _fusion_bytes(module: Module, computation: Computation, fusion: Instruction)
     fused = module.called(fusion, "calls")
     if custom_call(fused, "AsyncCollectiveDone") is not None:
         return 0
+    known: _KnownShares = {}
     total = 0.0
     for position, name in enumerate(fusion.operands):
         if size := _bytes(_buffers(computation, name)):
-            total += size * _share_read(module, fused, fused.parameters[position])
+            total += size * _share_read(module, fused, fused.parameters[position], known=known)
     if starts_collective(fused):  # its result begins with its operands, which do not move
         return math.ceil(total) + _bytes(fusion.buffers[len(fusion.operands) :])
     written = _shares_written(module, fused)
@@ -119,16 +124,23 @@ def _fusion_bytes(module: Module, computation: Computation, fusion: Instruction)
     return math.ceil(total)
 
 
-def _share_read(module: Module, fused: Computation, name: str) -> float:
-    """Returns the share of an array that the rest of a fusion reads."""
-    uses = (_share_used(module, fused, user, name) for user in fused.users[name])
-    return min(1.0, sum(uses))
+def _share_read(module: Module, fused: Computation, name: str, *, known: _KnownShares) -> float:
+    """Returns the share of an array that the rest of a fusion reads; known keeps what it found."""
+    key = (fused.name, name)
+    if key not in known:
+        uses = (
+            _share_used(module, fused, user, name=name, known=known) for user in fused.users[name]
+        )
+        known[key] = min(1.0, sum(uses))
+    return known[key]
 
 
-def _share_used(module: Module, fused: Computation, user: Instruction, name: str) -> float:
+def _share_used(
+    module: Module, fused: Computation, user: Instruction, *, name: str, known: _KnownShares
+) -> float:
     opcode, source = user.opcode, user.operands[0]
     if opcode in _FOLLOWED and user.name != fused.root:
-        return _share_read(module, fused, user.name)
+        return _share_read(module, fused, user.name, known=known)
     if opcode in _SLICES and source == name:
         return _share(user.buffers, _buffers(fused, source))
     if opcode in ("dynamic-update-slice", "scatter") and source == name:
@@ -138,7 +150,9 @@ def _share_used(module: Module, fused: Computation, user: Instruction, name: str
     if opcode == "fusion":
         called = module.called(user, "calls")
         positions = (i for i, operand in enumerate(user.operands) if operand == name)
-        return sum(_share_read(module, called, called.parameters[i]) for i in positions)
+        return sum(
+            _share_read(module, called, called.parameters[i], known=known) for i in positions
+        )
     if opcode == "tuple" and fused.instructions[name].opcode == "parameter":
         return 0.0  # handed through
     if collective_kind(opcode) and is_continued(module, fused, user):

@@ -1,0 +1,84 @@
+"""Which instructions move most bytes in HBM: where to look when the memory limits a program."""
+
+import dataclasses
+import re
+from collections.abc import Iterator, Sequence
+
+from codet5p_jax.training.hlo.loops import trip_count
+from codet5p_jax.training.hlo.parser import Computation, Module, parse
+from codet5p_jax.training.hlo.traffic import hbm_bytes
+
+_OP_NAME = re.compile(r'op_name="([^"]*)"')
+_CALLED = re.compile(r"%([\w.\-]+)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InstructionTraffic:
+    """What one instruction moves in a run of the program.
+
+    Attributes:
+        name: Of the instruction.
+        opcode: Such as "fusion".
+        origin: Where in the traced function it comes from, such as
+            "jit(train_step)/transpose/dot_general"; empty where the compiler made it.
+        type_text: Of its result.
+        runs: How often it is executed.
+        hbm_bytes: Of all runs together.
+    """
+
+    name: str
+    opcode: str
+    origin: str
+    type_text: str
+    runs: int
+    hbm_bytes: int
+
+
+def heaviest_instructions(text: str, *, count: int = 20) -> Sequence[InstructionTraffic]:
+    """Returns the instructions that move most bytes in HBM, the heaviest first.
+
+    Loops of unknown trips count once, and every branch of a conditional as if it were taken: for
+    totals see program_costs.
+
+    Args:
+        text: `compiled.as_text()` of a jitted function.
+        count: How many instructions.
+
+    Raises:
+        ValueError: The text is no HLO.
+    """
+    module = parse(text)
+    found = [
+        InstructionTraffic(
+            name=instruction.name,
+            opcode=instruction.opcode,
+            origin=_origin(instruction.attributes_text),
+            type_text=instruction.type_text,
+            runs=runs,
+            hbm_bytes=runs * moved,
+        )
+        for computation, runs in _executions(module, module.computations[module.entry], runs=1)
+        for instruction in computation.instructions.values()
+        if (moved := hbm_bytes(module, computation, instruction))
+    ]
+    return sorted(found, key=lambda entry: -entry.hbm_bytes)[:count]
+
+
+def _executions(
+    module: Module, computation: Computation, *, runs: int
+) -> Iterator[tuple[Computation, int]]:
+    yield computation, runs
+    for instruction in computation.instructions.values():
+        opcode = instruction.opcode.removesuffix("-start")
+        if opcode == "while":
+            trips = trip_count(module, computation, instruction) or 1
+            yield from _executions(module, module.called(instruction, "body"), runs=runs * trips)
+        elif opcode in ("call", "async", "conditional"):
+            listed = instruction.attributes_text.partition(", metadata=")[0]
+            for name in _CALLED.findall(listed):
+                yield from _executions(module, module.computations[name], runs=runs)
+
+
+def _origin(attributes: str) -> str:
+    found = _OP_NAME.search(attributes)
+    return found.group(1) if found else ""
