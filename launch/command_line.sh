@@ -142,7 +142,7 @@ writes folders: mount the bucket (launch/mount_bucket.sh) and give the folder"
 
 build_train_command() {  # build_train_command PROGRAM...: fills train_command
   local flag
-  train_command=("$@" train)
+  train_command=("$@" train --multihost)  # JAX asks the TPU for the other hosts
   gin_file_words
   for flag in model-dir corpus-dir tokenizer-dir; do
     refuse_bucket_url "$flag"

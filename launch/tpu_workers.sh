@@ -5,10 +5,11 @@
 
 readonly SETUP_SECONDS=3600
 readonly STOPPED_BY_SIGNAL=143  # codet5p saved a checkpoint behind SIGTERM
+readonly LOST_PROCESS=75        # codet5p lost another process of the run; the fault is not its own
 
 training=absent code=0 started=- their_revision=- their_fingerprint=-
 
-worker_status() {  # sets training: finished, running, stopped, failed, gone, absent or unreachable
+worker_status() {  # sets training: see note_worker; unreachable when gcloud fails
   local answer line words
   # shellcheck disable=SC2016  # the workers' HOME
   if ! answer=$(on_workers "$CALL_SECONDS" all "if [ -f ~/codet5p_runs/worker.sh ]; then bash \
@@ -29,11 +30,13 @@ worker_status() {  # sets training: finished, running, stopped, failed, gone, ab
 note_worker() {  # a slice is as the worker that counts most
   local seen=$1 rank
   # failed is below gone and stopped: a machine that reboots takes the others down with it.
-  local -A ranks=([unreachable]=0 [finished]=1 [running]=2 [failed]=3 [absent]=4 [gone]=5 [stopped]=6)
+  local -A ranks=([unreachable]=0 [finished]=1 [running]=2 [deserted]=3 [failed]=4 [absent]=5 [gone]=6
+    [stopped]=7)
   if [[ $seen == exited ]]; then
     case $2 in
       0) seen=finished ;;
       "$STOPPED_BY_SIGNAL") seen=stopped ;;
+      "$LOST_PROCESS") seen=deserted ;;
       *) seen=failed code=$2 ;;
     esac
   fi

@@ -1,5 +1,6 @@
 # shellcheck shell=bash disable=SC2034
 # LIBTPU_INIT_ARGS for TPU v6e (Trillium): one tensor core, and SparseCores that can drive collectives.
+# MaxText adds --2a886c8_chip_config_name=megachip_tccontrol, which libtpu 0.0.42 refuses where no TPU is.
 LIBTPU_FLAGS=(
   # A SparseCore reduces gradients while the tensor core goes on with the backward pass.
   --xla_tpu_enable_sparse_core_collective_offload_all_reduce=true
@@ -15,8 +16,6 @@ LIBTPU_FLAGS=(
   --xla_sc_disjoint_spmem=false
   # ... and its work in one piece: v6e has no megacore to split it for.
   --xla_sc_disable_megacore_partitioning=true
-  # The tensor core starts and ends the offloaded work.
-  --2a886c8_chip_config_name=megachip_tccontrol
   # 96 of the 128 MiB of VMEM for one operation (default 16): large tiles of matrix products are
   # read from HBM less often.
   --xla_tpu_scoped_vmem_limit_kib=98304

@@ -46,6 +46,7 @@ def test_every_worker_gets_the_arguments_the_flags_and_the_revision(cloud):
         home = cloud.folder / f"worker_{i}"
         assert (home / "arguments").read_text().split("\0")[:-1] == [
             "train",
+            "--multihost",
             "--gin_file=recipes/tiny.gin",
             f"--gin.MODEL_DIR={cloud.model_dir}",
             "--gin.CORPUS_DIR=/mnt/corpus",
@@ -116,6 +117,21 @@ touch $HOME/seen
 kill -KILL -- -$(cat $HOME/codet5p_runs/night/pid)
 """
     cloud.plays({"states": ["ACTIVE"]}, training="sleep 0.3\n" + training)
+    done = cloud.run()
+    assert done.returncode == 0, done.stderr
+    assert "preemption 1 of at most 20" in done.stderr
+
+
+def test_the_worker_that_failed_decides_not_those_that_lost_it(cloud):
+    cloud.plays({"states": ["ACTIVE"]}, training="case $HOME in *worker_0) exit 75 ;; esac; exit 2")
+    done = cloud.run()
+    assert done.returncode == 1
+    assert "the training crashed: exit code 2" in done.stderr
+
+
+def test_workers_that_all_lost_another_are_started_again(cloud):
+    training = "if [ -e $HOME/seen ]; then exit 0; fi; touch $HOME/seen; exit 75"
+    cloud.plays({"states": ["ACTIVE"]}, training=training)
     done = cloud.run()
     assert done.returncode == 0, done.stderr
     assert "preemption 1 of at most 20" in done.stderr

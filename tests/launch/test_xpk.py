@@ -12,7 +12,12 @@ WORDS = [
     "--tokenizer-dir=/data/tokenizer",
 ]
 TRAIN = [
-    *("/opt/codet5p_jax/.venv/bin/codet5p", "train", "--gin_file=recipes/stage1_220m.gin"),
+    *(
+        "/opt/codet5p_jax/.venv/bin/codet5p",
+        "train",
+        "--multihost",
+        "--gin_file=recipes/stage1_220m.gin",
+    ),
     *("--gin.MODEL_DIR=/data/it's a run", "--gin.CORPUS_DIR=/data/corpus"),
     *("--gin.TOKENIZER_DIR=/data/tokenizer", '--gin.NOTE=a "b"'),
 ]
