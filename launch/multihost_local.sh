@@ -2,10 +2,12 @@
 # Runs a command as N processes of one run on this machine, over loopback: a pod to try things on.
 #   launch/multihost_local.sh 2 -- codet5p train --gin_file=recipes/quickstart_stage1.gin ...
 # Each line of output begins with the process it is from. SIGTERM and Ctrl-C go to all processes. When one fails, the
-# others have GRACE_SECONDS to say so and go; then they are ended. Exits with the first failure's code.
+# others have GRACE_SECONDS to say so and go; then they are ended. Exits with the code of the first failure, but for 75: who
+# exits with that has only lost another.
 # On a CPU a process has JAX_NUM_CPU_DEVICES devices, one unless it is set.
 set -euo pipefail
 grace=${GRACE_SECONDS:-60}
+lost_another=75 # codet5p_jax/training/process_watch.py
 
 usage() { sed -n '2,3s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 
@@ -57,7 +59,7 @@ while ((${#running[@]})); do
     index=${running[$ended]}
     unset "running[$ended]"
     if ((code)); then
-      ((first_failure)) || first_failure=$code
+      ((first_failure && first_failure != lost_another)) || first_failure=$code
       if ((code > 128)) && [[ -z $asked_to_stop ]]; then
         echo "multihost_local: process $index (pid $ended) ended by signal $((code - 128))" >&2
       else

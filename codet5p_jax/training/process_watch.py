@@ -11,6 +11,7 @@ others, all in the key-value store of JAX's coordination service, so that no ste
   it so, too, but knows SIGTERM alone.)
 """
 
+import atexit
 import contextlib
 import ctypes
 import os
@@ -29,6 +30,7 @@ from codet5p_jax.training.preemption import EXIT_CODES, StopRequest
 LOST_PROCESS_EXIT_CODE = 75  # sysexits.h: temporary failure; start all processes again
 SECONDS_BETWEEN_SIGNS = 1.0
 _SECONDS_WHILE_AGREEING = 0.05  # loops are held meanwhile
+_SECONDS_OF_AN_EXIT = 4.0  # between the last sign of life and the end of a process
 _GRACE_SECONDS = 5.0  # for a process that is about to fail with an error of its own
 _FOLDER = "codet5p/watch/"
 _COLLECTIVE = re.compile(r"gloo|nccl|collective|UNAVAILABLE|DEADLINE_EXCEEDED|coordination", re.I)
@@ -125,8 +127,13 @@ class ProcessWatch:
         trace: TracebackType | None,
     ) -> None:
         """Ends the thread; tells the others of an error, and does not wait for them at exit."""
-        if error is not None:
+        if error is None:
+            self._end()
+        else:
+            atexit.register(self._end)  # gives signs of life until then
             self._fail(error)
+
+    def _end(self) -> None:
         self._closing.set()
         self._thread.join()
         self._last_words.__exit__(None, None, None)
@@ -136,15 +143,16 @@ class ProcessWatch:
         if _COLLECTIVE.search(str(error)):  # somebody else is gone: the watch will know who
             self._wait_for(lambda: bool(self._verdict), self._silence_seconds + _GRACE_SECONDS)
             if self._verdict:
-                self._leave(self._verdict)
+                _say_and_exit(self._index, self._verdict)
         with contextlib.suppress(Exception):
             self._post(f"failed/{self._index}", f"{type(error).__name__}: {str(error)[:1000]}")
-            if self._index == 0:  # the store ends with process 0: first let the others read it
-                everyone = len(self._names) - 1
-                self._wait_for(lambda: len(self._posted("left/")) == everyone, 3 * _GRACE_SECONDS)
-            else:
-                self._post(f"left/{self._index}", "failed")
+        if self._index == 0:  # the store ends with process 0, and whoever is still connected to it
+            self._wait_for(self._all_are_silent, self._silence_seconds)
         _leave_without_the_others()
+
+    def _all_are_silent(self) -> bool:
+        latest = max((when for _, when in self._seen.values()), default=0.0)
+        return time.monotonic() - latest > _SECONDS_OF_AN_EXIT
 
     def _wait_for(self, condition: Any, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -180,7 +188,7 @@ class ProcessWatch:
             new = posted.get(f"alive/{other}", "")
             if new != sign:
                 self._seen[other] = (new, self._heard)
-            elif self._heard - when > self._silence_seconds and f"left/{other}" not in posted:
+            elif self._heard - when > self._silence_seconds:
                 self._judge(
                     f"Process {other} ({self._names[other]}) has given no sign of life for "
                     f"{self._silence_seconds:.0f} s; it is dead, or cut off."
@@ -226,12 +234,7 @@ class ProcessWatch:
         """Keeps what is known of the process that is gone, and ends this one."""
         self._verdict = verdict
         if not self._ending.is_set():
-            self._leave(verdict)
-
-    def _leave(self, verdict: str) -> None:
-        with contextlib.suppress(Exception):
-            self._post(f"left/{self._index}", verdict)
-        _say_and_exit(self._index, verdict)
+            _say_and_exit(self._index, verdict)
 
     def _post(self, name: str, text: str) -> None:
         self._client.key_value_set(f"{_FOLDER}{name}", text, allow_overwrite=True)
@@ -247,7 +250,7 @@ def _say_and_exit(index: int, verdict: str) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     text = (
-        f"codet5p: error: {verdict.rstrip()} Process {index} ends too, since no step can be taken "
+        f"codet5p: error: {verdict.rstrip()}\nProcess {index} ends too, since no step can be taken "
         "without it. Start all processes again: the run continues from its newest checkpoint.\n"
     )
     os.write(2, text.encode())
@@ -258,12 +261,12 @@ def _leave_without_the_others() -> None:
     """Keeps JAX from waiting, at the exit of this process, until all others exit too."""
     from jax._src import distributed
 
-    _KEPT_OPEN.extend([distributed.global_state.client, distributed.global_state.service])
-    distributed.global_state.client = None
-    distributed.global_state.service = None
-
-
-_KEPT_OPEN: list[Any] = []  # a client that is freed says good-bye, and waits, all the same
+    state = distributed.global_state
+    for connection in (state.client, state.service):
+        ctypes.pythonapi.Py_IncRef(
+            ctypes.py_object(connection)
+        )  # freed, it would wait all the same
+    state.client = state.service = None
 
 
 @contextlib.contextmanager
