@@ -1,10 +1,12 @@
 """A gcloud that plays a scripted history, for tests that put it on PATH.
 
-The folder $FAKE_CLOUD holds history.json, one entry for each queued resource that is created:
+The folder $FAKE_CLOUD holds failures, how many of the next `describe` calls fail, and history.json,
+one entry for each queued resource that is created:
   states: what `describe` answers in turn; the last stays
   nodes: the nodes' states in turn; the last stays (default READY)
   preempted_at: the status query of the workers at which the resource is suspended (default never)
   initiator: who suspended it (default SERVICE)
+  unreachable_at: the status query from which on no worker answers (default never)
   workers: how many there are (default 2)
 Workers are folders; `ssh` runs the command in each with bash, as their HOME. calls.jsonl records
 every call. Flags are those of gcloud 528; any other is an error, as there.
@@ -100,6 +102,10 @@ def create(positionals, flags):
 
 
 def describe(positionals, flags):
+    failures = read("failures", 0)
+    if failures:
+        write("failures", failures - 1)
+        sys.exit("ERROR: (gcloud.describe) 503 Service Unavailable")
     resource = read("resource")
     if resource is None:
         sys.exit("ERROR: (gcloud.describe) NOT_FOUND: Resource was not found")
@@ -139,6 +145,8 @@ def ssh(positionals, flags):
             resource.setdefault("initiator", "SERVICE")
             end_machines(resource)
         write("resource", resource)
+        if resource["queries"] >= resource.get("unreachable_at", sys.maxsize):
+            sys.exit(255)
     codes = []
     for home in chosen(resource, flags):
         if not home.exists():

@@ -198,6 +198,49 @@ def test_a_slice_that_someone_suspended_is_not_requested_again(cloud):
     assert len(cloud.calls("queued-resources", "create")) == 1
 
 
+def test_workers_that_nobody_reaches_are_replaced(cloud):
+    training = f"[ $(cat $FAKE_CLOUD/life) = 2 ] || {FOR_EVER}"
+    cloud.plays({"states": ["ACTIVE"], "unreachable_at": 3}, {"states": QUEUED}, training=training)
+    done = cloud.run()
+    assert done.returncode == 0, done.stderr
+    assert len(cloud.calls("queued-resources", "create")) == 2
+
+
+def test_a_gcloud_that_fails_now_and_then_is_asked_again(cloud):
+    cloud.plays({"states": QUEUED})
+    (cloud.folder / "failures").write_text("4")
+    done = cloud.run()
+    assert done.returncode == 0, done.stderr
+    assert "could not describe night (4 of 5): ERROR" in done.stderr
+
+
+def test_a_gcloud_that_always_fails_changes_nothing(cloud):
+    cloud.plays({"states": QUEUED})
+    (cloud.folder / "failures").write_text("5")
+    done = cloud.run()
+    assert done.returncode == 5
+    assert "gcloud fails; nothing was changed" in done.stderr
+    assert cloud.calls("queued-resources", "create") == []
+
+
+def test_stopping_a_worker_lets_the_training_save(cloud):
+    training = f"trap 'echo saved; exit 143' TERM; echo begun; {FOR_EVER}"
+    cloud.plays({"states": ["ACTIVE"]}, training=training)
+    first = cloud.start()
+    assert first.stdout.readline() == "begun\n"
+    first.kill()
+    first.communicate()
+    home = cloud.folder / "worker_0"
+    worker = ["bash", home / "codet5p_runs" / "worker.sh"]
+    environment = {**cloud.environment, "HOME": str(home)}
+    subprocess.run([*worker, "stop", "night"], env=environment, check=True)
+    status = subprocess.run(
+        [*worker, "status", "night"], env=environment, check=True, capture_output=True, text=True
+    )
+    assert status.stdout.endswith(" exited 143\n")
+    assert (home / "codet5p_runs" / "night" / "log.txt").read_text() == "begun\nsaved\n"
+
+
 def test_a_silent_log_is_a_hang(cloud):
     cloud.plays({"states": ["ACTIVE"]}, training=FOR_EVER)
     done = cloud.run("--max-silence-seconds=1")

@@ -1,9 +1,12 @@
+import argparse
 import os
 import shlex
 import subprocess
 
 import pytest
 
+from codet5p_jax.cli import train
+from codet5p_jax.cli.main import as_bindings
 from tests.launch.conftest import ROOT
 
 WORDS = [
@@ -45,6 +48,15 @@ def test_dry_run_prints_the_command_quoted():
     ]
     assert flags.startswith("LIBTPU_INIT_ARGS=--xla_tpu_enable_async_collective_fusion=true ")
     assert shlex.split(command.removeprefix("--command=")) == TRAIN
+
+
+def test_the_command_is_one_that_codet5p_takes():
+    parser = argparse.ArgumentParser(exit_on_error=False, allow_abbrev=False)
+    train.add_arguments(parser)
+    parsed = parser.parse_args(as_bindings(TRAIN[2:]))
+    assert parsed.multihost
+    assert parsed.gin_file == ["recipes/stage1_220m.gin"]
+    assert "MODEL_DIR=/data/it's a run" in parsed.gin_bindings
 
 
 def test_xpk_gets_the_very_words(tmp_path):
