@@ -3,6 +3,7 @@
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import seqio
 
@@ -70,6 +71,22 @@ def register(
     bimodal.register(
         str(corpus_dir), tokenizer=tokenizer, languages=languages, temperature=temperature
     )
+
+
+def registered_vocabulary(
+    corpus_dir: str | pathlib.Path, tokenizer_dir: str | pathlib.Path, **options: Any
+) -> CodeVocabulary:
+    """Registers as `register` does, and returns the vocabulary of all tasks.
+
+    T5X takes a vocabulary and a task's name: bound in gin, this gives both.
+
+    Args:
+        corpus_dir: Directory of the corpus.
+        tokenizer_dir: Directory of the tokenizer.
+        **options: See `register`.
+    """
+    register(corpus_dir, tokenizer_dir, **options)
+    return CodeVocabulary(CodeTokenizer.from_directory(tokenizer_dir))
 
 
 def origin(corpus_dir: str | pathlib.Path, tokenizer: CodeTokenizer) -> dict[str, str]:
