@@ -92,6 +92,12 @@ def _metrics(model_dir):
     return [json.loads(line) for line in (model_dir / "metrics.jsonl").read_text().splitlines()]
 
 
+def _steps(model_dir):
+    if not (model_dir / "metrics.jsonl").exists():
+        return []
+    return [line["step"] for line in _metrics(model_dir) if line["split"] == "train"]
+
+
 def _numbers(line):
     return {
         k: v for k, v in line.items() if k not in ("time", "phase") and not k.startswith("timing/")
@@ -156,16 +162,15 @@ def test_a_killed_process_ends_the_others_with_its_name_and_the_relaunch_resumes
 ):
     flags = ("--steps=40", "--pause=0.3", "--silence_seconds=8")
     run = _train(launch, tmp_path, *flags)
-    _wait_until(lambda: (newest_step(tmp_path) or 0) >= 3, within=120)
+    _wait_until(lambda: _steps(tmp_path)[-1:] >= [4], within=120)  # lines come one step late
     killed_at = time.monotonic()
     os.kill(run.children()[victim], signal.SIGKILL)
     code = run.end(within=60)
     assert time.monotonic() - killed_at < 60
     assert code == 128 + signal.SIGKILL, run.output  # that of the first to fail
     other = 1 - victim
-    message = (
-        rf"\[{other}\] codet5p: error: Process {victim} \([\w.-]+, pid \d+\)[^.]*\..* run conti"
-    )
+    named = rf"\[{other}\] codet5p: error: Process {victim} \([\w.-]+, pid \d+\)"
+    message = rf"{named}.* (is gone|no sign of life for 8 s).*\n.* run continues from its newest"
     assert re.search(message, run.output), run.output
     assert f"process {victim} (pid" in run.output and "ended by signal 9" in run.output
     step = newest_step(tmp_path)
@@ -173,9 +178,7 @@ def test_a_killed_process_ends_the_others_with_its_name_and_the_relaunch_resumes
     again = _train(launch, tmp_path, f"--steps={steps}")
     assert again.end(within=120) == 0, again.output
     assert f"Resuming from step {step} of" in again.output
-    assert [m["step"] for m in _metrics(tmp_path) if m["split"] == "train"] == [
-        *range(1, steps + 1)
-    ]
+    assert _steps(tmp_path) == list(range(1, steps + 1))
 
 
 @pytest.mark.slow
@@ -186,7 +189,7 @@ def test_a_signal_to_one_process_stops_all_at_one_step_and_all_go_on(launch, tmp
     assert run.end(within=60) == 143, run.output
     assert re.search(r"\[0\] Process 1 was asked to stop", run.output), run.output
     stopped = newest_step(tmp_path)
-    assert [m["step"] for m in _metrics(tmp_path) if m["split"] == "train"][-1] == stopped < 200
+    assert _steps(tmp_path)[-1] == stopped < 200
     again = _train(launch, tmp_path, f"--steps={stopped + 1}", count=1, JAX_NUM_CPU_DEVICES="2")
     assert again.end(within=120) == 0, again.output
     shared = [m for m in _metrics(tmp_path) if m["step"] <= STEPS]
