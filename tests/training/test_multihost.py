@@ -1,0 +1,60 @@
+"""Tests of codet5p_jax.training.multihost that need one process; others are in end_to_end/."""
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from codet5p_jax.training.multihost import ALONE, Cluster, MultihostError, find_cluster, local_rows
+from codet5p_jax.training.partitioning import Partitioner
+from codet5p_jax.training.preemption import StopRequest
+from codet5p_jax.training.process_watch import AgreedStop
+
+ADDRESS = "10.0.0.1:1234"
+
+
+def test_flags_win_over_the_environment_and_nothing_means_one_process():
+    environment = {
+        "JAX_COORDINATOR_ADDRESS": ADDRESS,
+        "JAX_NUM_PROCESSES": "2",
+        "JAX_PROCESS_ID": "1",
+    }
+    expected = Cluster(coordinator_address=ADDRESS, num_processes=2, process_id=0)
+    assert find_cluster(environment, process_id=0) == expected
+    assert find_cluster({}) is None
+
+
+@pytest.mark.parametrize(
+    "environment", [{"SLURM_STEP_NUM_TASKS": "4"}, {"TPU_WORKER_HOSTNAMES": "host-a,host-b"}]
+)
+def test_a_cluster_that_the_environment_shows_is_left_to_jax(environment):
+    assert find_cluster(environment) == find_cluster({}, multihost=True) == Cluster()
+
+
+def test_a_half_told_cluster_says_what_is_missing():
+    with pytest.raises(MultihostError, match=r"num_processes is given, but not coord.*--multihost"):
+        find_cluster({}, num_processes=2)
+    with pytest.raises(MultihostError, match=r"JAX_PROCESS_ID is 'two'.* a number from 0"):
+        find_cluster({"JAX_PROCESS_ID": "two"})
+
+
+def test_rows_of_the_only_process_are_all_rows():
+    mesh = Partitioner(devices=jax.devices()[:4]).mesh
+    rows = local_rows(mesh, PartitionSpec("data"), 8)
+    np.testing.assert_array_equal(rows, np.arange(8))
+
+
+def test_an_agreed_stop_is_due_when_it_is_asked_more_often_than_the_limit():
+    stop = AgreedStop(StopRequest())
+    assert not stop.due() and stop.exit_code == 0
+    stop.settle(2, 15)
+    assert [stop.due(), stop.due(), stop.due()] == [False, True, True]
+    assert stop.exit_code == 143
+
+
+def test_an_error_on_the_first_process_is_raised_as_it_is():
+    def fails():
+        raise OSError("no more disk")
+
+    with pytest.raises(OSError, match="no more disk"):
+        ALONE.on_first(fails)
