@@ -5,6 +5,7 @@ Nothing else in the package knows gin.
 
 import argparse
 import ast
+import copy
 import difflib
 import importlib.resources
 import inspect
@@ -69,6 +70,19 @@ def bind(
             f"No gin file of {', '.join(gin_files)} binds {function.__module__}; give a recipe, or "
             "add --gin_file=runs/pretrain.gin"
         ) from error
+
+
+def arguments(function: Callable[..., Any]) -> dict[str, Any]:
+    """Returns what the parsed files bind to the arguments of `function`, without calling it.
+
+    Raises:
+        GinConfigError: No file names its module.
+    """
+    configurable = gin_internals._inverse_lookup(function)
+    if configurable is None:
+        raise GinConfigError(f"No gin file binds {function.__module__}; add runs/pretrain.gin.")
+    # Copying a reference calls what it refers to: that is how gin itself makes arguments.
+    return copy.deepcopy(gin_internals._CONFIG[("", configurable.selector)])
 
 
 def parse(*, gin_files: Sequence[str], bindings: Sequence[str]) -> None:

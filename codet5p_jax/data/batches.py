@@ -11,6 +11,7 @@ rows, so that a host reads few shards: V / hosts, where the devices of a host li
         state = iterator.get_state()
 """
 
+import collections
 import concurrent.futures
 import dataclasses
 from collections.abc import Mapping
@@ -150,6 +151,17 @@ def batch_shapes(config: DatasetConfig) -> dict[str, tuple[int, ...]]:
             "seq2seq_features for inputs and targets, pair_features for text and code."
         ) from error
     return {name: (config.batch_size, *value.shape[1:]) for name, value in features.items()}
+
+
+def empty_features(config: DatasetConfig) -> Arrays:
+    """Returns one row of padding of each feature of the batches; no task need be registered.
+
+    Only shapes and dtypes mean anything. Numbers that a task gives beside its sequences, such as
+    pair ids, are there when the feature converter asks for them.
+    """
+    rows = _empty_rows(config, 1, scalars=())
+    asked = collections.defaultdict(lambda: np.zeros([1], np.int32), _with_positions(config, rows))
+    return config.feature_converter(asked)
 
 
 @final
@@ -293,12 +305,16 @@ def _empty_rows(config: DatasetConfig, count: int, *, scalars: tuple[str, ...]) 
 
 def _converted(config: DatasetConfig, rows: Arrays) -> Arrays:
     """Returns model features of rows of task features."""
+    return config.feature_converter(_with_positions(config, rows))
+
+
+def _with_positions(config: DatasetConfig, rows: Arrays) -> Arrays:
     positions = {
         f"{name}_positions": segment_positions(rows[f"{name}_segment_ids"])
         for name in config.task_feature_lengths
         if config.pack
     }
-    return config.feature_converter({**rows, **positions})
+    return {**rows, **positions}
 
 
 def _check_lengths(provider: seqio.Task | seqio.Mixture, config: DatasetConfig) -> None:
