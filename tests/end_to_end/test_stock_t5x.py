@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from codet5p_jax.tokenizer import CodeTokenizer
-from tests.corpora import corpus_dir, tokenizer, tokenizer_dir  # noqa: F401
+from tests.corpora import LANGUAGES, corpus_dir, tokenizer, tokenizer_dir  # noqa: F401
 
 ROOT = pathlib.Path(__file__).parents[2]
 pytestmark = [
@@ -25,7 +25,7 @@ def test_stock_t5x_trains_from_our_gin_file(corpus_dir, tokenizer_dir, tmp_path)
         "CORPUS_DIR": str(corpus_dir),
         "TOKENIZER_DIR": str(tokenizer_dir),
         "VOCAB_SIZE": CodeTokenizer.from_directory(tokenizer_dir).vocab_size,
-        "TRAIN_STEPS": 3,
+        "TRAIN_STEPS": 4,
         "WARMUP_STEPS": 1,
         "BATCH_SIZE": 8,
         "TASK_FEATURE_LENGTHS": {"inputs": 64, "targets": 32},
@@ -34,9 +34,10 @@ def test_stock_t5x_trains_from_our_gin_file(corpus_dir, tokenizer_dir, tmp_path)
         "config.T5Config.num_decoder_layers": 1,
         "config.T5Config.num_heads": 2,
         "config.T5Config.mlp_dim": 64,
-        "train.eval_period": 3,
+        "train.eval_period": 2,
         "train.eval_steps": 1,
-        "utils.SaveCheckpointConfig.period": 3,
+        "utils.SaveCheckpointConfig.period": 2,
+        "tasks.registered_vocabulary.languages": LANGUAGES,
     }
     command = [
         sys.executable,
@@ -48,4 +49,4 @@ def test_stock_t5x_trains_from_our_gin_file(corpus_dir, tokenizer_dir, tmp_path)
     ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert (tmp_path / "run" / "checkpoint_3").is_dir()
+    assert (tmp_path / "run" / "checkpoint_4").is_dir()
