@@ -11,7 +11,7 @@ from codet5p_jax.cli.main import COMMANDS
 from tests.tiny_checkpoint import model_dir  # noqa: F401
 
 ROOT = pathlib.Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "launch/README.md"])
 
 
 def _name(page):

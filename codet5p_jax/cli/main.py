@@ -18,6 +18,7 @@ COMMANDS = {  # name -> (module, what it does)
     "eval": ("eval", "evaluate a model on held-out data"),
     "eval_files": ("eval_files", "evaluate language modeling and completion on held-out files"),
     "ablate": ("ablate", "compare variants of a recipe with it, over several seeds"),
+    "precompile": ("precompile", "compile a recipe for a TPU topology, without a TPU"),
     "infer": ("infer", "generate from prompts"),
     "export": ("export", "write a checkpoint in Hugging Face format"),
     "import": ("import_", "read a model in Hugging Face format"),

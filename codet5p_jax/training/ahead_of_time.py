@@ -1,9 +1,12 @@
 """The steps of a program compiled for TPUs that are not there, and what they will cost there."""
 
 import dataclasses
+import importlib.util
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 from jax.experimental import topologies
@@ -39,7 +42,7 @@ class CompiledStep:
 
     Attributes:
         phase: What it trains.
-        executable: To run or to save; None where it did not fit.
+        executable: To look into, or to save.
         compile_seconds: Lowering and compiling together.
         hbm_bytes: Memory that it needs at its peak, per chip.
         usable_hbm_bytes: Memory that there is, per chip.
@@ -81,14 +84,18 @@ def topology_devices(topology: str, *, num_slices: int = 1) -> Sequence[jax.Devi
             "as v5e:4x4 or v4:2x2x2."
         )
     chip_of_generation(generation)
-    more = {"num_slices": num_slices} if num_slices > 1 else {}
+    # The compiler takes a lock as if it held a chip; v4's two cores are one device, as on a pod.
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    more: dict[str, Any] = {"num_slices": num_slices} if num_slices > 1 else {}
+    if generation == "v4":
+        more["chip_config_name"] = "megacore"
+    if importlib.util.find_spec("libtpu") is None:
+        raise ImportError(
+            "Compiling for TPUs needs libtpu. Install it: pip install 'codet5p_jax[tpu]'"
+        )
     try:
         description = topologies.get_topology_desc(topology, platform="tpu", **more)
-    except Exception as error:
-        if "libtpu" in str(error) or "UNIMPLEMENTED" in str(error):
-            raise ImportError(
-                "Compiling for TPUs needs libtpu. Install it: pip install 'codet5p_jax[tpu]'"
-            ) from error
+    except Exception as error:  # libtpu has no type of its own for what it refuses
         raise ValueError(
             f"The compiler refuses the topology {topology!r} ({_first_line(error)}). Give the "
             "shape of a slice that can be rented, such as v5e:4x4, v4:2x2x2 or v5p:2x2x4."
@@ -132,7 +139,9 @@ def compile_step(
     seconds = time.perf_counter() - start
     mesh = program.partitioner.mesh
     slices = [getattr(device, "slice_index", 0) for device in mesh.devices.flat]
-    costs = program_costs(executable.as_text(), slices=slices)
+    text = executable.as_text()
+    assert text is not None  # TPU's compiler always tells
+    costs = program_costs(text, slices=slices)
     assert chip.usable_hbm_bytes is not None  # chip_of_generation gives none without
     return CompiledStep(
         phase=phase,
@@ -149,6 +158,7 @@ def compile_step(
 def _peak_bytes(executable: jax.stages.Compiled) -> int:
     """Returns arguments, results and temporaries; what is donated counts once."""
     memory = executable.memory_analysis()
+    assert memory is not None  # as above
     return (
         memory.argument_size_in_bytes
         + memory.output_size_in_bytes

@@ -127,6 +127,7 @@ def alone(tmp_path_factory):
     return model_dir
 
 
+@pytest.mark.slow
 def test_two_processes_train_to_the_losses_of_one_and_write_each_file_once(launch, tmp_path, alone):
     run = _train(launch, tmp_path)
     assert run.end(within=120) == 0, run.output
