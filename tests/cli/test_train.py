@@ -80,7 +80,7 @@ BAD_BINDINGS = {
     "a batch that the devices do not divide": (
         "stage1_220m",
         "CLM_BATCH_SIZE = 12",
-        r"Stream 'seq2seq_clm': The batch has 12 rows.* of 8 devices.* Set DatasetConfig\.batch",
+        r"Stream 'seq2seq_clm': The batch has 12 rows.* 8 devices .* Set DatasetConfig\.batch",
     ),
     "a batch that the virtual shards do not divide": (
         "stage1_220m",
