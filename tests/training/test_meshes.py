@@ -22,6 +22,12 @@ MESHES = {
     "data 8": {},
     "data 4 x model 2": {"num_partitions": 2},
     "fully sharded": {"num_partitions": 2, "logical_axis_rules": FULLY_SHARDED},
+    "activations over model too": {
+        "num_partitions": 2,
+        "logical_axis_rules": standard_logical_axis_rules(
+            parameter_partitioning_dims=2, activation_partitioning_dims=2
+        ),
+    },
     "two slices": {"num_slices": 2, "mesh_shape": (2, 2), "logical_axis_rules": FULLY_SHARDED},
 }
 
@@ -118,6 +124,7 @@ def on_one_device(model, batches):
                 ("data 8", 2),
                 ("data 4 x model 2", 1),
                 ("two slices", 2),
+                ("activations over model too", 2),
                 ("fully sharded", 1),
                 ("fully sharded", 2),
             )
