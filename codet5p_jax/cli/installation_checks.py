@@ -20,7 +20,6 @@ from codet5p_jax.cli.findings import Finding, last_line, ok, problem, warning
 PACKAGE = "codet5p_jax"
 DATA_PACKAGES = ("tensorflow", "seqio")
 _FIRST_WITH_CLASH = Version("0.2.1")  # of sentencepiece
-_CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 
 
 def python_version(running: str | None = None) -> Finding:
@@ -115,14 +114,13 @@ def torch_clashes() -> list[Finding]:
     """Finds a torch that brings CUDA libraries, or triton, beside JAX's and TensorFlow's."""
     findings = []
     torch = _installed("torch")
-    mend = _pip("--force-reinstall", "--index-url", _CPU_WHEELS, "torch")
     plugin = next((p for p in ("jax-cuda13-plugin", "jax-cuda12-plugin") if _installed(p)), None)
     if torch and plugin and _wants_cuda("torch"):
-        what = f"{torch} brings CUDA libraries beside those of {plugin}; only `verify` needs torch"
-        findings.append(warning("torch", what, mend=mend))
+        what = f"{torch} brings CUDA libraries beside those of {plugin}; `verify` alone needs it"
+        findings.append(warning("torch", what, mend=_uninstall("torch")))
     if importlib.util.find_spec("triton") and _installed("tensorflow"):
         what = "imported after TensorFlow, triton crashes Python; torch with CUDA brings it"
-        findings.append(warning("triton", what, mend=mend))
+        findings.append(warning("triton", what, mend=_uninstall("triton")))
     return findings
 
 
@@ -237,6 +235,10 @@ def _installed(name: str) -> str | None:
 
 def _repository() -> str:
     return str(pathlib.Path(__file__).parents[2])
+
+
+def _uninstall(package: str) -> str:
+    return shlex.join([_python(), "-m", "pip", "uninstall", "--yes", package])
 
 
 def _pip(*words: str) -> str:
