@@ -26,7 +26,8 @@ COMMANDS = {  # name -> (module, what it does)
     "report": ("report", "draw a run into one HTML page"),
     "doctor": ("doctor", "check installation, machine and folders, and say how to mend them"),
 }
-READS_TASKS = {"tokenizer", "cache", "train", "eval", "eval_files", "ablate"}  # import TensorFlow
+# These import TensorFlow.
+READS_TASKS = {"tokenizer", "cache", "train", "precompile", "eval", "eval_files", "ablate"}
 RUNS_MODELS = {"pretrain", "train", "eval", "eval_files", "ablate"}  # start with huge pages
 
 

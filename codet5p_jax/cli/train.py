@@ -304,6 +304,7 @@ def _code() -> dict[str, str]:
     return {**_versions(), "git revision": _git_revision()}
 
 
+@functools.cache  # processes compare it before the run records it
 def _git_revision() -> str:
     """Returns the commit this code is from, with "+" when files differ; "" where none is known."""
     here = pathlib.Path(__file__).parent
