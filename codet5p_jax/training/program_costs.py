@@ -11,6 +11,7 @@ from codet5p_jax.training.hlo.collectives import (
     collective,
     collective_kind,
     fused_collectives,
+    slice_transfer,
 )
 from codet5p_jax.training.hlo.custom_calls import cost_estimate, is_free, target
 from codet5p_jax.training.hlo.loops import trip_count
@@ -168,6 +169,8 @@ class _Accountant:
             total.add_collective(
                 collective(self._module, computation, instruction, slices=self._slices)
             )
+        elif exchange := slice_transfer(computation, instruction):
+            total.add_collective(exchange)
         else:
             _add_arithmetic(total, computation, instruction)
 

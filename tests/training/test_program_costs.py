@@ -7,6 +7,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from codet5p_jax.training.program_costs import program_costs
+from tests.training.hlo.test_collectives import BETWEEN_SLICES
 
 # A loop of 3 trips in one of 5, in each a product and, in the outer, a sum over devices.
 NESTED = """\
@@ -322,4 +323,12 @@ def test_a_stack_compiled_for_a_tpu_costs_what_its_layers_cost(scanned, monkeypa
     # Three products a layer; the unrolled first layer needs no gradient of its input.
     assert costs.flops == (15 if scanned else 14) * (2 * 256 * 512 * 512)
     assert costs.operand_bytes("all-reduce") == 5 * 2 * 512 * 512
+    assert costs.unknown == ()
+
+
+def test_what_crosses_slices_is_counted_once_and_moved_twice():
+    costs = program_costs(BETWEEN_SLICES)
+    assert costs.wire_bytes(across_slices=True) == 144 * 8 * 128 * 2
+    assert costs.wire_bytes(across_slices=False) == 0
+    assert costs.hbm_bytes == 2 * 144 * 8 * 128 * 2 + 4  # read by send, written by recv; a flag
     assert costs.unknown == ()

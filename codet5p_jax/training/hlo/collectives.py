@@ -29,6 +29,10 @@ _MESH = re.compile(
     r"(?:, device_ids=\((\[?[\d,]+\]?(?:T\([\d,]+\))?)\))? \{(.*?)\}"
 )
 _PAIR = re.compile(r"\{(\d+),(\d+)\}")
+# What TPU's runtime exchanges between slices: the program hands it over by a send.
+_SLICE_TRANSFER = re.compile(r'_xla_megascale_transfer_type="(\w+)"')
+_SLICE_TARGET = re.compile(r'_xla_megascale_target="\{([\d,:]*)\}')
+_KINDS_OF_TRANSFERS = {"ONE_TO_ONE": "collective-permute"}  # others are named as collectives are
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -131,6 +135,38 @@ def fused_collectives(
             yield dataclasses.replace(message, kind="reduce-scatter") if scattered else message
 
 
+def slice_transfer(computation: Computation, instruction: Instruction) -> Collective | None:
+    """Returns the exchange between slices that a send hands to the runtime; None: it is none.
+
+    Args:
+        computation: That holds the instruction.
+        instruction: Any.
+
+    Raises:
+        ValueError: Its slices cannot be read.
+    """
+    transfer = _SLICE_TRANSFER.search(instruction.attributes_text)
+    if instruction.opcode != "send" or transfer is None:
+        return None
+    target = _SLICE_TARGET.search(instruction.attributes_text)
+    if target is None:
+        raise ValueError(
+            f"{instruction.name} (send) names no slices that it exchanges with: "
+            f"{instruction.attributes_text[:200]!r}; known is "
+            '_xla_megascale_target="{1,2}x{0:15}".'
+        )
+    named = transfer.group(1)
+    return Collective(
+        kind=_KINDS_OF_TRANSFERS.get(named, named.lower().replace("_", "-")),
+        group_size=_size_of_ranges(target.group(1)),
+        across_slices=True,
+        count=1,
+        operand_bytes=sum(
+            buffer.dense_bytes for buffer in computation.operand(instruction, 0).buffers
+        ),
+    )
+
+
 def is_continued(module: Module, fused: Computation, instruction: Instruction) -> bool:
     """Returns whether a collective is the copy of one that an earlier fusion has started.
 
@@ -208,6 +244,12 @@ def _device_ids(text: str | None, sizes: Sequence[int]) -> np.ndarray:
 def _transposed(sizes: Sequence[int], order: Sequence[int]) -> np.ndarray:
     ids = np.arange(int(np.prod(sizes))).reshape(sizes)
     return ids.transpose(order) if order else ids
+
+
+def _size_of_ranges(text: str) -> int:
+    """Returns how many numbers "1,2" or "0:15" name."""
+    ends = [[int(number) for number in part.split(":")] for part in text.split(",")]
+    return sum(last - first + 1 for first, *_, last in ([*end, end[-1]] for end in ends))
 
 
 def _integers(text: str | None) -> list[int]:

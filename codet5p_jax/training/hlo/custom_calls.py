@@ -11,7 +11,7 @@ _ESTIMATE = re.compile(r'"cost_estimate":\s*(\{[^{}]*\})')
 # fmt: off
 _FREE_TARGETS = frozenset({
     "AllocateBuffer", "ConcatBitcast", "AssumeGatherIndicesInBound", "AsyncCollectiveStart",
-    "AsyncCollectiveDone", "Sharding", "LayoutConstraint",
+    "AsyncCollectiveDone", "Sharding", "LayoutConstraint", "SliceId", "ZeroCrop",
 })
 # fmt: on
 

@@ -53,6 +53,8 @@ def hbm_bytes(module: Module, computation: Computation, instruction: Instruction
         return estimate.hbm_bytes
     if opcode == "fusion":
         return _fusion_bytes(module, computation, instruction)
+    if opcode == "send":  # its result names its operand
+        return _bytes(_buffers(computation, instruction.operands[0]))
     written = _written_buffers(instruction, opcode)
     if opcode in _SLICES:
         return _slice_bytes(computation, instruction, written)

@@ -2,7 +2,12 @@
 
 import pytest
 
-from codet5p_jax.training.hlo.collectives import collective, collective_kind, fused_collectives
+from codet5p_jax.training.hlo.collectives import (
+    collective,
+    collective_kind,
+    fused_collectives,
+    slice_transfer,
+)
 from codet5p_jax.training.hlo.parser import parse
 
 
@@ -131,3 +136,53 @@ def test_a_fused_sum_of_which_each_keeps_a_part_is_a_reduce_scatter():
     module = parse(kept)
     (message,) = fused_collectives(module, module.computations["all-reduce-scatter"], slices=None)
     assert message.kind == "all-reduce"
+
+
+# Of a program for two slices of TPU v5e (libtpu 0.0.42), shortened: a sum over the slices.
+BETWEEN_SLICES = """\
+HloModule m, num_partitions=16
+
+ENTRY %main (x: bf16[144,8,128]) -> bf16[144,8,128] {
+  %x = bf16[144,8,128]{2,1,0:T(8,128)(2,1)} parameter(0)
+  %token = token[] after-all()
+  %send = (bf16[144,8,128]{2,1,0:T(8,128)(2,1)}, u32[], token[]) send(%x, %token), channel_id=10, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_megascale_reduce_operation="SUM",_xla_megascale_target="{1,2}x{0:15}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %sent = token[] send-done(%send), channel_id=10, is_host_transfer=true, frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}
+  %recv = (bf16[144,8,128]{2,1,0:T(8,128)(2,1)}, u32[], token[]) recv(%token), channel_id=9, is_host_transfer=true, frontend_attributes={_xla_megascale_target="{1,2}x{0:15}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %done = (bf16[144,8,128]{2,1,0:T(8,128)(2,1)}, token[]) recv-done(%recv), channel_id=9, is_host_transfer=true
+  ROOT %y = bf16[144,8,128]{2,1,0:T(8,128)(2,1)} get-tuple-element(%done), index=0
+}
+"""  # noqa: E501
+
+
+def _transfers(text):
+    main = parse(text).computations["main"]
+    found = {name: slice_transfer(main, line) for name, line in main.instructions.items()}
+    return {name: transfer for name, transfer in found.items() if transfer}
+
+
+def test_a_send_to_the_runtime_is_the_exchange_between_slices():
+    transfers = _transfers(BETWEEN_SLICES)
+    assert transfers.keys() == {"send"}  # nor its receive, nor what ends them
+    message = transfers["send"]
+    assert (message.kind, message.group_size, message.across_slices) == ("all-reduce", 2, True)
+    assert message.operand_bytes == 144 * 8 * 128 * 2
+    assert message.wire_bytes == message.operand_bytes  # 2 (n - 1) / n of two
+
+
+@pytest.mark.parametrize("slices, size", [("0:3", 4), ("0,1,4:5", 4), ("7", 1)])
+def test_slices_may_be_listed_or_given_by_their_ends(slices, size):
+    assert _transfers(BETWEEN_SLICES.replace("{1,2}x", f"{{{slices}}}x"))["send"].group_size == size
+
+
+def test_a_permutation_between_slices_is_known_by_another_name():
+    transfers = _transfers(BETWEEN_SLICES.replace('"ALL_REDUCE"', '"ONE_TO_ONE"'))
+    assert transfers["send"].kind == "collective-permute"
+
+
+def test_a_send_elsewhere_is_no_exchange():
+    assert _transfers(BETWEEN_SLICES.replace("_xla_megascale_transfer_type", "other")) == {}
+
+
+def test_an_exchange_without_slices_is_an_error():
+    with pytest.raises(ValueError, match=r"send \(send\) names no slices"):
+        _transfers(BETWEEN_SLICES.replace("_xla_megascale_target", "other"))
