@@ -16,9 +16,10 @@ from codet5p_jax.models.codet5p import CodeT5p
 from codet5p_jax.models.config import model_config
 from codet5p_jax.objectives.bimodal import BimodalObjective
 from codet5p_jax.objectives.seq2seq import Seq2SeqObjective
+from codet5p_jax.training.cluster import find_cluster
 from codet5p_jax.training.curriculum import Curriculum, Phase, Stream
 from codet5p_jax.training.loop import Run, Schedule
-from codet5p_jax.training.multihost import ALONE, find_cluster, join, local_rows
+from codet5p_jax.training.multihost import ALONE, join, local_rows
 from codet5p_jax.training.optimizer import adamw
 from codet5p_jax.training.partitioning import Partitioner
 from codet5p_jax.training.program import Program

@@ -19,17 +19,11 @@ from codet5p_jax.models.config import EXECUTION_FIELDS, T5Config
 from codet5p_jax.objectives.bimodal import BimodalObjective
 from codet5p_jax.objectives.objective import BatchShapes
 from codet5p_jax.tokenizer import CodeTokenizer
+from codet5p_jax.training.cluster import ARRIVAL_SECONDS, SILENCE_SECONDS, find_cluster
 from codet5p_jax.training.curriculum import Curriculum
 from codet5p_jax.training.loop import Run, Schedule
 from codet5p_jax.training.loss_guard import STOP_ON_NON_FINITE, LossGuard
-from codet5p_jax.training.multihost import (
-    ALONE,
-    SILENCE_SECONDS,
-    Processes,
-    find_cluster,
-    join,
-    local_rows,
-)
+from codet5p_jax.training.multihost import ALONE, Processes, join, local_rows
 from codet5p_jax.training.parameter_rules import EVERY_PARAMETER, ParameterRules
 from codet5p_jax.training.partitioning import Partitioner
 from codet5p_jax.training.program import Program
@@ -65,6 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="without a sign of life, after which a process counts as lost (%(default)s)",
     )
+    group.add_argument(
+        "--arrival_seconds",
+        type=float,
+        default=ARRIVAL_SECONDS,
+        metavar="S",
+        help="that the processes wait for each other at the start (%(default)s)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -81,6 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
         num_processes=arguments.num_processes,
         process_id=arguments.process_id,
         silence_seconds=arguments.silence_seconds,
+        arrival_seconds=arguments.arrival_seconds,
     )
     with join(cluster) as processes:
         processes.check_same({**gin_config.resolved_bindings(), **_code()})

@@ -12,9 +12,9 @@ whether all have one configuration, where their data stand, when to stop, and th
 
 import abc
 import contextlib
-import dataclasses
 import hashlib
 import json
+import math
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
@@ -24,88 +24,17 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from codet5p_jax.training.cluster import Cluster, MultihostError
 from codet5p_jax.training.preemption import Stop, StopRequest
-from codet5p_jax.training.process_watch import ProcessWatch
+from codet5p_jax.training.process_watch import ProcessWatch, last_words
+from codet5p_jax.training.rendezvous import meet
 
-SILENCE_SECONDS = 30.0  # without a sign of life, after which a process counts as lost
 _WAIT_MS = 24 * 3600 * 1000  # who waits for a lost process is ended by the watch, not by this
 _SHOWN = 8  # differences of two configurations in a message
-
-
-class MultihostError(RuntimeError):
-    """Processes that cannot be one run; the message says which and why."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Cluster:
-    """How this process finds the others; None leaves it to JAX, which asks TPU, Slurm or MPI.
-
-    Attributes:
-        coordinator_address: host:port that process 0 listens at.
-        num_processes: How many there are.
-        process_id: Which one this is, from 0.
-        silence_seconds: After so long without a sign of life a process counts as lost.
-    """
-
-    coordinator_address: str | None = None
-    num_processes: int | None = None
-    process_id: int | None = None
-    silence_seconds: float = SILENCE_SECONDS
-
-
-def find_cluster(
-    environment: Mapping[str, str],
-    *,
-    multihost: bool = False,
-    coordinator_address: str | None = None,
-    num_processes: int | None = None,
-    process_id: int | None = None,
-    silence_seconds: float = SILENCE_SECONDS,
-) -> Cluster | None:
-    """Returns how to find the other processes, or None for a run in one process.
-
-    Arguments win over JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID. What is still
-    missing JAX finds out by itself, where `multihost` or the environment says that there are
-    several: a step of Slurm with many tasks, a TPU slice of many hosts on GKE.
-
-    Raises:
-        MultihostError: Some are given, and nothing tells the others; or one is no number.
-    """
-    address = coordinator_address or environment.get("JAX_COORDINATOR_ADDRESS")
-    count = _number(environment, "JAX_NUM_PROCESSES") if num_processes is None else num_processes
-    index = _number(environment, "JAX_PROCESS_ID") if process_id is None else process_id
-    given = {"coordinator_address": address, "num_processes": count, "process_id": index}
-    missing = [name for name, value in given.items() if value is None]
-    detects = multihost or _has_many_tasks(environment)
-    if missing and not detects:
-        if len(missing) == len(given):
-            return None
-        raise MultihostError(
-            f"{', '.join(name for name in given if name not in missing)} is given, but not "
-            f"{', '.join(missing)}. Give {' '.join(f'--{name}=...' for name in missing)}, or "
-            f"JAX_{missing[0].upper()} and the like in the environment; or --multihost, where TPU, "
-            "Slurm or MPI can tell."
-        )
-    return Cluster(
-        coordinator_address=address,
-        num_processes=count,
-        process_id=index,
-        silence_seconds=silence_seconds,
-    )
-
-
-def _number(environment: Mapping[str, str], name: str) -> int | None:
-    text = environment.get(name)
-    if text is None:
-        return None
-    if not text.isdigit():
-        raise MultihostError(f"{name} is {text!r} in the environment; it must be a number from 0.")
-    return int(text)
-
-
-def _has_many_tasks(environment: Mapping[str, str]) -> bool:
-    tasks = environment.get("SLURM_STEP_NUM_TASKS", "1")
-    return tasks not in ("", "1") or "," in environment.get("TPU_WORKER_HOSTNAMES", "")
+_NOT_CONNECTED = (
+    "The processes of this run were not all connected within {seconds:.0f} s; the outputs of the "
+    "others say more. Start all of them again; for slow hosts give a longer --arrival_seconds."
+)
 
 
 class Processes(abc.ABC):
@@ -293,16 +222,26 @@ def _connect(cluster: Cluster) -> tuple[Any, str]:
     """Returns the client of the coordination service, and the address of process 0."""
     from jax._src import distributed  # the store has no public name; Orbax takes it from here, too
 
+    if None not in (cluster.coordinator_address, cluster.num_processes, cluster.process_id):
+        meet(cluster)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     # JAX's own notice would swallow SIGTERM until our handler is set, and ask at every step.
     jax.config.update("jax_enable_preemption_service", False)
-    jax.distributed.initialize(
-        coordinator_address=cluster.coordinator_address,
-        num_processes=cluster.num_processes,
-        process_id=cluster.process_id,
-        # Ours finds a lost process first, and says more; this one ends a process without a word.
-        heartbeat_timeout_seconds=int(3 * cluster.silence_seconds + 30),
-    )
+    try:
+        with last_words(lambda: _NOT_CONNECTED.format(seconds=cluster.arrival_seconds)):
+            jax.distributed.initialize(
+                coordinator_address=cluster.coordinator_address,
+                num_processes=cluster.num_processes,
+                process_id=cluster.process_id,
+                initialization_timeout=math.ceil(cluster.arrival_seconds),
+                # Ours finds a lost process first, and says more; this one aborts without a word.
+                heartbeat_timeout_seconds=int(3 * cluster.silence_seconds + 30),
+            )
+    except ValueError as error:
+        raise MultihostError(
+            f"JAX finds no TPU, Slurm or MPI here that tells of the other processes ({error}) Give "
+            "--coordinator_address=HOST:PORT, --num_processes=N and --process_id=I."
+        ) from error
     return distributed.global_state.client, str(distributed.global_state.coordinator_address)
 
 

@@ -21,7 +21,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, final
 
@@ -115,7 +115,7 @@ class ProcessWatch:
 
     def __enter__(self) -> "ProcessWatch":
         """Starts the thread."""
-        self._last_words = _last_words(self._address, self._index, self._names)
+        self._last_words = last_words(self._said_on_abort)
         self._last_words.__enter__()
         self._thread.start()
         return self
@@ -133,6 +133,12 @@ class ProcessWatch:
             atexit.register(self._end)  # gives signs of life until then
             self._fail(error)
 
+    def _said_on_abort(self) -> str:
+        if self._index == 0 or _listens(self._address):
+            return ""
+        verdict = f"Process 0 ({self._names[0]}), which coordinates the run, is gone."
+        return _with_consequence(self._index, verdict)
+
     def _end(self) -> None:
         self._closing.set()
         self._thread.join()
@@ -143,7 +149,7 @@ class ProcessWatch:
         if _COLLECTIVE.search(str(error)):  # somebody else is gone: the watch will know who
             self._wait_for(lambda: bool(self._verdict), self._silence_seconds + _GRACE_SECONDS)
             if self._verdict:
-                _say_and_exit(self._index, self._verdict)
+                _say_and_exit(_with_consequence(self._index, self._verdict))
         with contextlib.suppress(Exception):
             self._post(f"failed/{self._index}", f"{type(error).__name__}: {str(error)[:1000]}")
         if self._index == 0:  # the store ends with process 0, and whoever is still connected to it
@@ -234,7 +240,7 @@ class ProcessWatch:
         """Keeps what is known of the process that is gone, and ends this one."""
         self._verdict = verdict
         if not self._ending.is_set():
-            _say_and_exit(self._index, verdict)
+            _say_and_exit(_with_consequence(self._index, verdict))
 
     def _post(self, name: str, text: str) -> None:
         self._client.key_value_set(f"{_FOLDER}{name}", text, allow_overwrite=True)
@@ -246,14 +252,17 @@ class ProcessWatch:
         }
 
 
-def _say_and_exit(index: int, verdict: str) -> None:
+def _with_consequence(index: int, verdict: str) -> str:
+    return (
+        f"{verdict.rstrip()}\nProcess {index} ends too, since no step can be taken without it. "
+        "Start all processes again: the run continues from its newest checkpoint."
+    )
+
+
+def _say_and_exit(message: str) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
-    text = (
-        f"codet5p: error: {verdict.rstrip()}\nProcess {index} ends too, since no step can be taken "
-        "without it. Start all processes again: the run continues from its newest checkpoint.\n"
-    )
-    os.write(2, text.encode())
+    os.write(2, f"codet5p: error: {message}\n".encode())
     os._exit(LOST_PROCESS_EXIT_CODE)  # at a normal exit JAX would wait for the process that is gone
 
 
@@ -270,17 +279,17 @@ def _leave_without_the_others() -> None:
 
 
 @contextlib.contextmanager
-def _last_words(address: str, index: int, names: Sequence[str]) -> Iterator[None]:
-    """Says who is gone when JAX aborts this process because it cannot reach process 0.
+def last_words(words: Callable[[], str]) -> Iterator[None]:
+    """Within its block, says `words()` when JAX aborts this process, and exits with 75.
 
-    The coordination service's client aborts at once, from a thread of its own, and its log does not
-    tell whom it missed. (Its callback for this, missed_heartbeat_callback, raises std::bad_cast in
-    jaxlib 0.10.) Other aborts pass.
+    The coordination service's client aborts from a thread of its own, and its log does not tell
+    whom it missed. (Its callback for this, missed_heartbeat_callback, raises std::bad_cast in
+    jaxlib 0.10.) Where `words` returns nothing, the abort goes on.
     """
 
     def on_abort(number: int) -> None:
-        if index != 0 and not _listens(address):
-            _say_and_exit(index, f"Process 0 ({names[0]}), which coordinates the run, is gone.")
+        if message := words():
+            _say_and_exit(message)
 
     libc = ctypes.CDLL(None)
     libc.signal.restype = ctypes.c_void_p

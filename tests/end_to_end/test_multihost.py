@@ -200,7 +200,8 @@ def test_a_signal_to_one_process_stops_all_at_one_step_and_all_go_on(launch, tmp
 
 _FAILS_IN_ONE = """
 import os
-from codet5p_jax.training.multihost import find_cluster, join
+from codet5p_jax.training.cluster import find_cluster
+from codet5p_jax.training.multihost import join
 with join(find_cluster(os.environ)) as processes:
     if processes.index == int(os.environ["VICTIM"]):
         raise ValueError("no more disk")

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from codet5p_jax.training.multihost import ALONE, Cluster, MultihostError, find_cluster, local_rows
+from codet5p_jax.training.cluster import Cluster, MultihostError, find_cluster
+from codet5p_jax.training.multihost import ALONE, local_rows
 from codet5p_jax.training.partitioning import Partitioner
 from codet5p_jax.training.preemption import StopRequest
 from codet5p_jax.training.process_watch import AgreedStop
