@@ -16,6 +16,7 @@ from codet5p_jax.training.curriculum import Phase
 from codet5p_jax.training.program import AbstractBatch, Program
 from codet5p_jax.training.program_costs import ProgramCosts, program_costs
 from codet5p_jax.training.roofline import Roofline, roofline
+from codet5p_jax.training.slice_shapes import chips_of
 
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _OUT_OF_MEMORY = re.compile(r"(?:Used |temporaries \()([\d.]+)([KMGT])")
@@ -89,6 +90,8 @@ def topology_devices(topology: str, *, num_slices: int = 1) -> Sequence[jax.Devi
     more: dict[str, Any] = {"num_slices": num_slices} if num_slices > 1 else {}
     if generation == "v4":
         more["chip_config_name"] = "megacore"
+    if chips_of(topology) == 1:  # a host of one chip; the compiler takes four for granted
+        more["chips_per_host_bounds"] = (1, 1, 1)
     if importlib.util.find_spec("libtpu") is None:
         raise ImportError(
             "Compiling for TPUs needs libtpu. Install it: pip install 'codet5p_jax[tpu]'"

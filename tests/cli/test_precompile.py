@@ -8,7 +8,7 @@ import pytest
 
 import tasks
 from codet5p_jax.cli import gin_config
-from codet5p_jax.cli.precompile import abstract_batches
+from codet5p_jax.cli.precompile_figures import abstract_batches
 from codet5p_jax.cli.train import train
 from codet5p_jax.data.batches import batch_shapes
 from codet5p_jax.training.ahead_of_time import DoesNotFitError, compile_step

@@ -1,0 +1,263 @@
+"""`--search` and `--smallest` of precompile: which tries to make, and what to say of them."""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from rich.console import Console
+
+from codet5p_jax.cli import gin_config
+from codet5p_jax.cli.precompile_figures import (
+    Figures,
+    abstract_batches,
+    parse_recipe,
+    phases_of,
+)
+from codet5p_jax.cli.precompile_search import (
+    REMAT_POLICIES,
+    Candidate,
+    Layout,
+    default_meshes,
+    default_microbatches,
+    layouts,
+)
+from codet5p_jax.cli.precompile_search import search as search_candidates
+from codet5p_jax.cli.precompile_tables import WAYS_OUT, phase_table
+from codet5p_jax.cli.precompile_trials import (
+    Outcome,
+    compile_in_child,
+    compile_until_one_does_not_fit,
+    first_that_fits,
+)
+from codet5p_jax.cli.results import results_console
+from codet5p_jax.training.program import Program
+from codet5p_jax.training.slice_shapes import slice_topologies
+
+Value = TypeVar("Value")
+FSDP = {"off": False, "on": True}
+
+
+def add_search_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that say what `--search` shall try."""
+    group = parser.add_argument_group("what --search tries, in place of what it would choose")
+    group.add_argument("--search_mesh", metavar="16x1,8x2", help="(data x model) of a slice")
+    group.add_argument("--search_fsdp", metavar="off,on", default="off,on")
+    group.add_argument("--search_remat", metavar="NAMES", help="files of gin/remat")
+    group.add_argument("--search_microbatches", metavar="1,2,4", help="values of MICROBATCHES")
+
+
+def search(arguments: argparse.Namespace) -> Sequence[Figures]:
+    """Returns the figures of the cheapest candidate that fits; none where none does.
+
+    Raises:
+        ValueError: There is nothing to try, or the recipe does not build.
+    """
+    console = results_console(100)
+    program = _program(arguments, arguments.topology)
+    candidates = _candidates(arguments, program, console)
+    main, *others = _phases(program, arguments.phase)
+
+    def attempt(candidate: Candidate, phases: Sequence[str] = (main,)) -> Outcome:
+        words = _words(
+            arguments, topology=arguments.topology, gin_file=candidate.gin_file, more=candidate
+        )
+        outcome = _compiled(words, phases, spare=arguments.spare)
+        _say(console, f"{candidate}, phase {phases[0]}: {outcome}")
+        return outcome
+
+    tried = search_candidates(candidates, attempt)
+    for candidate, outcome in tried.items():
+        if not outcome.fits:
+            break
+        rest = attempt(candidate, others) if others else Outcome(fits=True)
+        if rest.fits:
+            phases = [*outcome.phases, *rest.phases]
+            _show(console, phases)
+            _say(console, f"The cheapest of {len(tried)} tried that fits. Paste:")
+            _say(console, _pasted(candidate))
+            return phases
+    _say(console, f"None of {len(tried)} tried fits with {arguments.spare:.0%} spare. {WAYS_OUT}")
+    return []
+
+
+def smallest(arguments: argparse.Namespace) -> Sequence[Figures]:
+    """Returns the figures of the smallest slice that the recipe fits; none where none does.
+
+    Raises:
+        ValueError: The generation is not known, or the recipe does not build.
+    """
+    console = results_console(100)
+    topologies = slice_topologies(arguments.smallest)
+    programs: dict[str, Program] = {}
+    for topology in topologies:
+        built = _built(arguments, topology)
+        if isinstance(built, Program):
+            programs[topology] = built
+        else:
+            _say(console, f"{topology}: skipped. {built}")
+    outcomes: dict[str, Outcome] = {}
+
+    def attempt(topology: str) -> Outcome:
+        phases = _phases(programs[topology], arguments.phase)
+        words = _words(arguments, topology=topology)
+        outcomes[topology] = _compiled(words, phases, spare=arguments.spare)
+        _say(console, f"{topology}: {outcomes[topology]}")
+        return outcomes[topology]
+
+    found = first_that_fits(list(programs), attempt)
+    if found is None:
+        _say(
+            console,
+            f"No slice of {arguments.smallest} tried fits with {arguments.spare:.0%} spare. "
+            f"{WAYS_OUT}",
+        )
+        return []
+    _show(console, outcomes[found].phases)
+    _say(console, f"The smallest: --topology={found}")
+    return outcomes[found].phases
+
+
+def _candidates(
+    arguments: argparse.Namespace, program: Program, console: Console
+) -> Mapping[Layout, Sequence[int]]:
+    """Returns what there is to try; says why the rest is not."""
+    mesh = program.partitioner.mesh
+    streams = program.curriculum.streams.values()
+    meshes = listed("mesh", arguments.search_mesh, read=_mesh)
+    meshes = meshes or default_meshes(mesh.size // mesh.shape["slice"])
+    least = min(data for data, _ in meshes) * mesh.shape["slice"]
+    numbers = listed("microbatches", arguments.search_microbatches, read=int)
+    numbers = numbers or default_microbatches([s.dataset.batch_size for s in streams], least)
+    kinds = layouts(
+        meshes=meshes,
+        fsdp=listed("fsdp", arguments.search_fsdp, read=FSDP.__getitem__) or list(FSDP.values()),
+        remats=listed("remat", arguments.search_remat, read=_remat) or REMAT_POLICIES,
+    )
+    usable: dict[Layout, list[int]] = {}
+    for kind in kinds:
+        for number in sorted(numbers):
+            candidate = Candidate(layout=kind, microbatches=number)
+            built = _built(arguments, arguments.topology, candidate)
+            if isinstance(built, Program):
+                usable.setdefault(kind, []).append(number)
+            else:
+                _say(console, f"{candidate}: skipped. {built}")
+    if not usable:
+        raise ValueError(
+            "--search has nothing to try: every candidate was skipped, for the reasons above. "
+            "Give others: --search_mesh, --search_fsdp, --search_remat, --search_microbatches."
+        )
+    return usable
+
+
+def listed(name: str, text: str | None, *, read: Callable[[str], Value]) -> Sequence[Value]:
+    """Returns the values of a flag `--search_NAME=VALUE,VALUE`; none where it was not given.
+
+    Args:
+        name: Of the flag.
+        text: Given to it.
+        read: Word -> value; raises ValueError or KeyError for a word that is none.
+
+    Raises:
+        ValueError: A word is no value.
+    """
+    try:
+        return [read(word.strip()) for word in text.split(",")] if text is not None else []
+    except (ValueError, KeyError) as error:
+        raise ValueError(
+            f"--search_{name} is {text!r}; give {_EXAMPLES[name]}, separated by commas."
+        ) from error
+
+
+_EXAMPLES = {
+    "mesh": "meshes such as 16x1 (data x model)",
+    "microbatches": "numbers such as 1,2,4",
+    "fsdp": "off, on or both",
+    "remat": f"files of gin/remat: {', '.join(REMAT_POLICIES)}",
+}
+
+
+def _mesh(word: str) -> tuple[int, int]:
+    data, model = word.split("x")
+    return int(data), int(model)
+
+
+def _remat(word: str) -> str:
+    gin_config.check_file(f"remat/{word}.gin")
+    return word
+
+
+def _program(
+    arguments: argparse.Namespace, topology: str, candidate: Candidate | None = None
+) -> Program:
+    files = [candidate.gin_file] if candidate else []
+    return parse_recipe(
+        [*arguments.gin_file, *files] if arguments.gin_file else [],
+        [*arguments.gin_bindings, *(candidate.bindings if candidate else ())],
+        topology=topology,
+        num_slices=arguments.num_slices,
+    )
+
+
+def _built(
+    arguments: argparse.Namespace, topology: str, candidate: Candidate | None = None
+) -> Program | str:
+    """Returns the program, or why its mesh, batches or state do not fit, on one line."""
+    try:
+        program = _program(arguments, topology, candidate)
+        abstract_batches(program)
+        _ = program.state_axes
+    except gin_config.GinConfigError:
+        raise  # what is wrong with the recipe is wrong everywhere
+    except ValueError as error:
+        return str(error).partition("\n")[0]
+    return program
+
+
+def _phases(program: Program, only: str | None) -> Sequence[str]:
+    """Returns the names of the phases: that of most steps first, the others from the last on."""
+    phases = [phase for _, phase in phases_of(program, only=only)][::-1]
+    return [phase.name for phase in sorted(phases, key=lambda phase: -phase.steps)]
+
+
+def _compiled(words: Sequence[str], phases: Sequence[str], *, spare: float) -> Outcome:
+    return compile_until_one_does_not_fit(
+        phases,
+        compile_phase=lambda phase: compile_in_child([*words, f"--phase={phase}"]),
+        spare=spare,
+    )
+
+
+def _words(
+    arguments: argparse.Namespace,
+    *,
+    topology: str,
+    gin_file: str | None = None,
+    more: Candidate | None = None,
+) -> Sequence[str]:
+    files = [*arguments.gin_file, *([gin_file] if gin_file else [])]
+    bindings = [*arguments.gin_bindings, *(more.bindings if more else ())]
+    return [
+        *(f"--gin_file={name}" for name in files),
+        *(f"--gin_bindings={binding}" for binding in bindings),
+        f"--topology={topology}",
+        f"--num_slices={arguments.num_slices}",
+    ]
+
+
+def _pasted(candidate: Candidate) -> str:
+    bindings = (binding.partition("=") for binding in candidate.bindings)
+    flags = " ".join(
+        f"--gin.{name}='{value}'" if " " in value else f"--gin.{name}={value}"
+        for name, _, value in bindings
+    )
+    return f"--gin_file={candidate.gin_file} {flags}"
+
+
+def _show(console: Console, phases: Sequence[Figures]) -> None:
+    for figures in phases:
+        console.print(phase_table(figures))
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, soft_wrap=True, markup=False, highlight=False)

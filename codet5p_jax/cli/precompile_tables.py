@@ -1,0 +1,96 @@
+"""The figures of precompile for a person, in a terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from codet5p_jax.cli.precompile_figures import Figures
+from codet5p_jax.training.chips import GIB
+
+WAYS_OUT = (
+    "Try more MICROBATCHES, a CHUNK_LENGTH, a file of gin/remat, PARAMETER_PARTITIONING_DIMS=2, "
+    "or more chips; --search finds the cheapest."
+)
+
+
+def phase_table(figures: Figures) -> Table:
+    """Returns the figures of one phase.
+
+    Args:
+        figures: Of precompile_figures.phase_figures.
+    """
+    table = Table(
+        title=f"phase {figures['phase']} on {figures['topology']} ({mesh_text(figures['mesh'])})",
+        title_justify="left",
+    )
+    table.add_column("per chip and step")
+    table.add_column("", justify="right")
+    for name, value in phase_rows(figures):
+        table.add_row(name, value)
+    if not figures["fits"]:
+        table.add_row("fits", "[bold red]no")
+        table.caption = WAYS_OUT
+    return table
+
+
+def phase_rows(figures: Figures) -> list[tuple[str, str]]:
+    """Returns (what, how much) of one phase, per chip and step.
+
+    Args:
+        figures: As above.
+    """
+    there = f"{figures['usable_hbm_bytes'] / GIB:.2f} GiB"
+    if not figures["fits"]:
+        needed = figures["hbm_bytes"]
+        amount = f"{needed / GIB:.2f} GiB" if needed else "more than there is"
+        return [("HBM", amount), ("HBM there", there)]
+    return [
+        ("HBM", f"{figures['hbm_bytes'] / GIB:.2f} GiB"),
+        ("of which state", f"{figures['state_bytes'] / GIB:.2f} GiB"),
+        ("HBM there", f"{there}, {figures['spare']:.0%} spare"),
+        ("FLOPs", f"{figures['flops'] / 1e12:.2f} T"),
+        ("of which the model's", f"{figures['model_flops'] / 1e12:.2f} T"),
+        ("read and written in HBM", f"{figures['hbm_traffic_bytes'] / 1e9:.1f} GB"),
+        *(
+            (
+                collective_text(entry),
+                f"{entry['operand_bytes'] / 1e6:,.0f} MB in {entry['count']:,}",
+            )
+            for entry in figures["collectives"]
+        ),
+        *(
+            (f"{resource} time, at least", f"{seconds * 1e3:,.1f} ms")
+            for resource, seconds in figures["seconds"].items()
+            if seconds
+        ),
+        ("limited by", figures["limit"]),
+        ("MFU, at most", f"{figures['mfu_bound']:.1%}"),
+        ("compiled in", f"{figures['compile_seconds']:.0f} s"),
+        *(
+            [("saved", f"{figures['saved']}, {figures['saved_bytes'] / 1e6:.0f} MB")]
+            if "saved" in figures
+            else []
+        ),
+        *(("not counted", sentence) for sentence in figures["unknown"]),
+    ]
+
+
+def collective_text(entry: Mapping[str, Any]) -> str:
+    """Returns a kind of collective and its reach, such as "all-reduce of 16".
+
+    Args:
+        entry: Of a phase's collectives.
+    """
+    if entry["across_slices"]:
+        return f"{entry['kind']} across {entry['group_size']} slices"
+    return f"{entry['kind']} of {entry['group_size']}"
+
+
+def mesh_text(mesh: Mapping[str, int]) -> str:
+    """Returns a mesh in words, such as "data 8 x model 2".
+
+    Args:
+        mesh: Axis -> size.
+    """
+    return " x ".join(f"{axis} {size}" for axis, size in mesh.items() if size > 1) or "one chip"

@@ -1,0 +1,41 @@
+"""The shapes of TPU slices that can be rented, from the smallest on."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+_FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
+_TORUS = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8")  # to 256 chips
+
+# docs.cloud.google.com/tpu/docs, the page of each version. v4 and v5p have more shapes and larger
+# slices; these are the most cubic of each number of chips, which have the best links.
+SLICE_SHAPES: Mapping[str, Sequence[str]] = {
+    "v4": _TORUS,
+    "v5e": _FLAT,
+    "v5p": _TORUS,
+    "v6e": _FLAT,
+}
+
+
+def slice_topologies(generation: str) -> Sequence[str]:
+    """Returns the topologies of a TPU generation, one of each number of chips, in rising order.
+
+    Args:
+        generation: Such as "v5e".
+
+    Raises:
+        ValueError: Its slices are not known.
+    """
+    if generation not in SLICE_SHAPES:
+        raise ValueError(
+            f"The shapes of {generation!r} are not known; give one of {', '.join(SLICE_SHAPES)}."
+        )
+    return [f"{generation}:{shape}" for shape in SLICE_SHAPES[generation]]
+
+
+def chips_of(topology: str) -> int:
+    """Returns the number of chips of a slice.
+
+    Args:
+        topology: Such as "v5e:4x4".
+    """
+    return math.prod(map(int, topology.partition(":")[2].split("x")))
