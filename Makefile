@@ -11,11 +11,11 @@ export JAX_PLATFORMS ?= cpu
 endif
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: setup pretrain test test-all lint format bench docs clean
+.PHONY: setup pretrain test test-all lint format bench precompile-all docs clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
 
 setup: .venv/.installed  ## make .venv and install everything into it
 
@@ -50,6 +50,9 @@ bench: setup  ## the benchmarks; tables here, figures in benchmarks/results
 	$(BIN)/python -m benchmarks.step_memory
 	$(BIN)/python -m benchmarks.data
 	$(BIN)/python -m benchmarks.startup
+
+precompile-all: setup  ## every pod recipe compiled for its slice (needs libtpu); the table of docs/pods.md
+	$(BIN)/python -m benchmarks.precompile_all
 
 docs: setup  ## check that what the documentation names exists
 	$(BIN)/pytest -q tests/test_docs.py

@@ -1,5 +1,6 @@
 """What compiling the phases of a recipe tells, as JSON values."""
 
+import contextlib
 import dataclasses
 import inspect
 import math
@@ -9,6 +10,7 @@ from importlib import metadata
 from typing import Any
 
 import jax
+from jax.sharding import PartitionSpec
 
 from codet5p_jax.cli import gin_config
 from codet5p_jax.cli.quiet import silenced_stderr
@@ -128,6 +130,7 @@ def phase_figures(
         "topology": topology,
         "chips": program.partitioner.mesh.size,
         "mesh": dict(program.partitioner.mesh.shape),
+        "fsdp": _shards_parameters(program),
         **_how_it_is_computed(program, phase, batches),
         "usable_hbm_bytes": chip.usable_hbm_bytes,
     }
@@ -150,8 +153,12 @@ def fits(figures: Figures, *, spare: float = 0.0) -> bool:
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of what compiles."""
-    return {name: metadata.version(name) for name in ("jax", "jaxlib", "libtpu")}
+    """Returns the versions of what compiles, of what is installed of it."""
+    installed = {}
+    for name in ("jax", "jaxlib", "libtpu"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            installed[name] = metadata.version(name)
+    return installed
 
 
 def _how_it_is_computed(program: Program, phase: Phase, batches: Batches) -> dict[str, Any]:
@@ -165,6 +172,14 @@ def _how_it_is_computed(program: Program, phase: Phase, batches: Batches) -> dic
         "dtype": jax.numpy.dtype(config.dtype).name,
         "state_bytes": _bytes_per_device(program.abstract_state()),
     }
+
+
+def _shards_parameters(program: Program) -> bool:
+    """Returns whether any parameter is split along the axis that copies of the model lie along."""
+    specs = jax.tree.leaves(
+        program.state_axes.params, is_leaf=lambda s: isinstance(s, PartitionSpec)
+    )
+    return any("data" in jax.tree.leaves(tuple(spec)) for spec in specs)
 
 
 def _rows(batch: AbstractBatch) -> int:

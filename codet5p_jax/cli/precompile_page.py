@@ -203,7 +203,7 @@ def _sent(figures: Figures, *, across_slices: bool) -> str:
     return f"{sent / 1e6:,.0f} MB sent"
 
 
-def _bar(value: float, maximum: float) -> Markup:
+def _bar(value: int | float, maximum: int | float) -> Markup:
     return tag("div", bar(value, maximum=maximum, low=None, high=None), class_="barcell")
 
 
@@ -213,7 +213,7 @@ def _origin(entry: Mapping[str, Any]) -> str:
     return "/".join(parts[-4:]) or "(made by the compiler)"
 
 
-def _gib(size: float) -> str:
+def _gib(size: int | float) -> str:
     return f"{size / GIB:,.2f} GiB"
 
 
