@@ -128,6 +128,7 @@ def _candidates(
     least = min(data for data, _ in meshes) * mesh.shape["slice"]
     numbers = listed("microbatches", arguments.search_microbatches, read=int)
     numbers = numbers or default_microbatches([s.dataset.batch_size for s in streams], least)
+    numbers = numbers or [1]  # which will be skipped, with the reason
     kinds = layouts(
         meshes=meshes,
         fsdp=listed("fsdp", arguments.search_fsdp, read=FSDP.__getitem__) or list(FSDP.values()),

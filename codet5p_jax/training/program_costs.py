@@ -13,7 +13,7 @@ from codet5p_jax.training.hlo.collectives import (
     fused_collectives,
     slice_transfer,
 )
-from codet5p_jax.training.hlo.custom_calls import cost_estimate, is_free, target
+from codet5p_jax.training.hlo.custom_calls import computes_nothing, cost_estimate, target
 from codet5p_jax.training.hlo.loops import trip_count
 from codet5p_jax.training.hlo.parser import Computation, Instruction, Module, parse
 from codet5p_jax.training.hlo.traffic import hbm_bytes
@@ -227,7 +227,7 @@ def _add_arithmetic(total: _Tally, computation: Computation, instruction: Instru
 
 
 def _add_custom_call(total: _Tally, call: Instruction) -> None:
-    if is_free(call):
+    if computes_nothing(call):
         return
     estimate = cost_estimate(call)
     if estimate is None:

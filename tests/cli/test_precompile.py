@@ -1,28 +1,46 @@
 """Tests of codet5p_jax.cli.precompile; those that compile need libtpu."""
 
 import importlib.util
+import inspect
+import io
 import json
+import pathlib
+import re
 
 import jax
 import pytest
+from rich.console import Console
 
 import tasks
 from codet5p_jax.cli import gin_config
-from codet5p_jax.cli.precompile_figures import abstract_batches
+from codet5p_jax.cli.precompile_figures import (
+    abstract_batches,
+    fits,
+    phase_figures,
+    phases_of,
+    versions,
+)
+from codet5p_jax.cli.precompile_modes import FSDP, _mesh, _remat, listed
+from codet5p_jax.cli.precompile_page import page
+from codet5p_jax.cli.precompile_search import REMAT_POLICIES
+from codet5p_jax.cli.precompile_tables import phase_table
 from codet5p_jax.cli.train import train
 from codet5p_jax.data.batches import batch_shapes
 from codet5p_jax.training.ahead_of_time import DoesNotFitError, compile_step
 from codet5p_jax.training.chips import chip_of_generation
 from codet5p_jax.training.program import Program
+from tests.cli.test_precompile_page import DOES_NOT
 from tests.corpora import corpus_dir, registry, tokenizer, tokenizer_dir  # noqa: F401
 
+GIN = pathlib.Path(__file__).parents[2] / "gin"
+RECIPE = ("--gin_file=recipes/stage1_220m.gin", "--topology=v5e:4x4")
 TOY = ("recipes/stage1_220m.gin", "runs/toy.gin")
 
 
-def _toy(*bindings):
+def _toy(*bindings, files=TOY):
     """The toy twin of a recipe, on the eight CPU devices."""
     folders = [f"{name}=''" for name in ("MODEL_DIR", "CORPUS_DIR", "TOKENIZER_DIR")]
-    gin_config.parse(gin_files=TOY, bindings=[*folders, *bindings])
+    gin_config.parse(gin_files=files, bindings=[*folders, *bindings])
     bound = gin_config.arguments(train)
     names = ("curriculum", "learning_rate", "optimizer", "partitioner")
     return Program(**{name: bound[name] for name in names})
@@ -71,7 +89,14 @@ def test_what_the_compiler_lacks_is_read_from_its_words(said, needed):
         (["--topology=v5e:4x4"], "Give a recipe"),
         (["--gin_file=recipes/stage1_220m.gin", "--topology=v5e"], "is 'v5e'; give a generation"),
         (["--gin_file=recipes/stage1_220m.gin", "--topology=v9:4x4"], "give one of v4, v5e, v5p"),
-        (["--gin_file=recipes/stage1_220m.gin"], "--topology"),
+        (["--gin_file=recipes/stage1_220m.gin"], "Give the slice, --topology=v5e:4x4, or"),
+        ([*RECIPE, "--smallest=v5e"], "Give the slice, --topology=v5e:4x4, or"),
+        (["--gin_file=recipes/stage1_220m.gin", "--smallest=v9"], "'v9' are not known; give one"),
+        (["--smallest=v5e", "--search"], "Give --search or --smallest"),
+        ([*RECIPE, "--spare=10"], "--spare is 10.0; give a share of the memory, such as 0.1"),
+        ([*RECIPE, "--search", "--save=x"], "--save keeps the steps of one configuration"),
+        (["--topology=v5e:4x4", "--search"], "Give a recipe"),
+        (["--smallest=v5e"], "Give a recipe"),
     ],
 )
 def test_a_bad_command_line_is_one_error(codet5p, arguments, message):
@@ -81,12 +106,83 @@ def test_a_bad_command_line_is_one_error(codet5p, arguments, message):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is installed")
-def test_without_libtpu_it_says_what_to_install(codet5p):
-    code, _, error = codet5p(
-        "precompile", "--gin_file=recipes/stage1_220m.gin", "--topology=v5e:4x4"
-    )
+@pytest.mark.parametrize(
+    "where", [["--topology=v5e:4x4"], ["--topology=v5e:4x4", "--search"], ["--smallest=v5e"]]
+)
+def test_without_libtpu_it_says_what_to_install(codet5p, where):
+    code, _, error = codet5p("precompile", "--gin_file=recipes/stage1_220m.gin", *where)
     assert code == 2
     assert "pip install 'codet5p_jax[tpu]'" in error
+
+
+@pytest.mark.parametrize(
+    "name, text, read, values",
+    [
+        ("mesh", "16x1, 8x2", _mesh, [(16, 1), (8, 2)]),
+        ("microbatches", "1,4", int, [1, 4]),
+        ("remat", "none,dots_saveable", _remat, ["none", "dots_saveable"]),
+        ("fsdp", "on", FSDP.__getitem__, [True]),
+        ("fsdp", None, FSDP.__getitem__, []),
+    ],
+)
+def test_what_to_search_may_be_listed(name, text, read, values):
+    assert listed(name, text, read=read) == values
+
+
+@pytest.mark.parametrize(
+    "name, text, read, message",
+    [
+        ("mesh", "16", _mesh, "--search_mesh is '16'; give meshes such as 16x1"),
+        ("microbatches", "", int, "--search_microbatches is ''; give numbers such as 1,2,4"),
+        ("remat", "dots", _remat, "--search_remat is 'dots'; give files of gin/remat: none, dots_"),
+        ("fsdp", "yes", FSDP.__getitem__, "--search_fsdp is 'yes'; give off, on or both"),
+    ],
+)
+def test_a_list_that_is_none_is_an_error_with_an_example(name, text, read, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        listed(name, text, read=read)
+
+
+def test_the_files_of_remat_bind_the_policies_that_they_are_named_for():
+    assert set(REMAT_POLICIES) == {path.stem for path in GIN.glob("remat/*.gin")}
+    for name in REMAT_POLICIES:
+        policy = _toy(files=[*TOY, f"remat/{name}.gin"]).model.config.remat_policy
+        expected = None if name == "none" else getattr(jax.checkpoint_policies, name)
+        assert (policy and inspect.unwrap(policy)) is expected
+
+
+def test_one_phase_may_be_chosen():
+    program = _toy()
+    assert [phase.name for _, phase in phases_of(program)] == ["denoising", "all"]
+    [(start, phase)] = phases_of(program, only="all")
+    assert start == 10 and phase.name == "all"
+    with pytest.raises(ValueError, match="--phase is 'al'; the recipe has the phases denoising, "):
+        phases_of(program, only="al")
+
+
+def test_the_figures_of_a_phase_say_how_it_is_computed_and_can_be_saved(tmp_path):
+    program = _toy("PARAMETER_PARTITIONING_DIMS=2")
+    shapes = abstract_batches(program)
+    figures = phase_figures(program, 0, shapes, topology="v5e:4x4", save=tmp_path)
+    assert figures["batches"] == {"span_denoising": 8} and figures["microbatches"] == 1
+    assert figures["fsdp"] and figures["remat_policy"] is None and figures["dtype"] == "float32"
+    params = jax.tree.leaves(program.abstract_state().params)
+    whole = 3 * sum(4 * leaf.size for leaf in params)  # with both moments, in float32
+    assert whole / 8 < figures["state_bytes"] < whole / 4  # norms and biases are not split
+    assert fits(figures, spare=figures["spare"]) and not fits(figures, spare=1.0)
+    heaviest = [entry["hbm_bytes"] for entry in figures["heaviest"]]
+    assert heaviest == sorted(heaviest, reverse=True) and len(heaviest) == 15
+    assert (tmp_path / "denoising.executable").stat().st_size == figures["saved_bytes"]
+    json.dumps(figures)
+    assert "Whole step at its peak" in page([figures], recipe="toy", versions=versions())
+
+
+def test_a_phase_that_does_not_fit_is_a_table_with_what_to_try():
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(phase_table(DOES_NOT))
+    printed = " ".join(console.export_text().split())
+    assert "│ HBM │ 20.00 GiB │ │ HBM there │ 15.75 GiB │ │ fits │ no │" in printed
+    assert "--search finds the cheapest" in printed
 
 
 @pytest.mark.tpu
@@ -115,3 +211,29 @@ def test_a_topology_that_nobody_builds_and_a_batch_that_does_not_divide_are_erro
         code, _, error = codet5p("precompile", *recipe, f"--topology={topology}")
         assert code == 2
         assert message in error
+
+
+@pytest.mark.tpu
+@pytest.mark.slow
+def test_a_search_without_anything_to_try_says_why(codet5p):
+    pytest.importorskip("libtpu")
+    recipe = [f"--gin_file={name}" for name in TOY]
+    code, printed, error = codet5p(
+        "precompile", *recipe, "--topology=v5e:2x2", "--search", "--search_mesh=3x1"
+    )
+    assert code == 2
+    assert (
+        "data 3 x model 1, remat none, MICROBATCHES=1: skipped. Partitioner.mesh_shape" in printed
+    )
+    assert "--search has nothing to try" in error
+
+
+@pytest.mark.tpu
+@pytest.mark.slow
+def test_the_smallest_slice_is_found_and_what_does_not_divide_it_is_said(codet5p):
+    pytest.importorskip("libtpu")
+    recipe = ["--gin_file=recipes/stage2_220m.gin", "--gin_file=runs/toy.gin"]
+    code, printed, error = codet5p("precompile", *recipe, "--smallest=v5e")
+    assert code == 0, error
+    assert "v5e:4x4: skipped. Stream 'pairs': The batch has 8 rows, which the 16" in printed
+    assert "The smallest: --topology=v5e:1x1" in printed

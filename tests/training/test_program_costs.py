@@ -156,6 +156,15 @@ def test_a_kernel_that_says_nothing_is_reported():
     assert sentence.startswith("FLOPs of the custom call tpu_custom_call (r of jit(f)/attention)")
 
 
+@pytest.mark.parametrize(
+    "target, moved", [("GatherScatterIndicesBitpacked", 2 * 4 * 8 * 8), ("SliceId", 0)]
+)
+def test_a_call_that_packs_or_names_has_no_flops_that_could_be_missed(target, moved):
+    text = KERNEL.replace("COST", "").replace("tpu_custom_call", target)
+    costs = program_costs(text)
+    assert (costs.flops, costs.hbm_bytes, costs.unknown) == (0, moved, ())
+
+
 # Of a TPU v5e program (libtpu 0.0.42), shortened: a gather spread over three fusions.
 ASYNCHRONOUS = """\
 HloModule m, num_partitions=4

@@ -14,6 +14,7 @@ _FREE_TARGETS = frozenset({
     "AsyncCollectiveDone", "Sharding", "LayoutConstraint", "SliceId", "ZeroCrop",
 })
 # fmt: on
+_WITHOUT_FLOPS = frozenset({"GatherScatterIndicesBitpacked"})  # it packs integers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,15 @@ def is_free(call: Instruction) -> bool:
         call: The custom call.
     """
     return target(call) in _FREE_TARGETS
+
+
+def computes_nothing(call: Instruction) -> bool:
+    """Returns whether a custom call has no floating-point arithmetic; it may move memory.
+
+    Args:
+        call: The custom call.
+    """
+    return is_free(call) or target(call) in _WITHOUT_FLOPS
 
 
 def cost_estimate(call: Instruction) -> CostEstimate | None:
