@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
         arrival_seconds=arguments.arrival_seconds,
     )
     with join(cluster) as processes:
-        processes.check_same({**gin_config.resolved_bindings(), **_code()})
+        processes.check_same({**_macros(), **gin_config.resolved_bindings(), **_code()})
         return bound(recipe=pathlib.Path(arguments.gin_file[0]).stem, processes=processes)
 
 
@@ -299,6 +299,11 @@ def _write_config(model_dir: str, run_metadata: Mapping[str, Any]) -> None:
 
 def _versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in VERSIONED}
+
+
+def _macros() -> dict[str, str]:
+    """Returns the macros, whose names are what users write; they come first in a message."""
+    return {name: repr(value) for name, value in gin_config.macro_values().items()}
 
 
 def _code() -> dict[str, str]:

@@ -1,6 +1,8 @@
 """Where the other processes of a run are, as flags and environment tell it."""
 
 import dataclasses
+import os
+import socket
 from collections.abc import Mapping
 
 SILENCE_SECONDS = 30.0  # without a sign of life, after which a process counts as lost
@@ -70,6 +72,11 @@ def host_and_port(address: str) -> tuple[str, int]:
             "from 1 to 65535 that is free on the host of process 0, such as 10.0.0.1:1234."
         )
     return host.strip("[]"), int(port)
+
+
+def own_name() -> str:
+    """Returns what this process is called in messages to the others."""
+    return f"{socket.gethostname()}, pid {os.getpid()}"
 
 
 def find_cluster(

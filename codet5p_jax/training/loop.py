@@ -119,6 +119,7 @@ class Run:
             stop = self.processes.shared_stop(request)
             self.program.abstract_state()  # raises what does not fit, before a file is written
             self.processes.on_first(lambda: claim_model_dir(self.model_dir, self.identity))
+            self.processes.check_shared(self.model_dir)
             checkpoints = Checkpoints(
                 self.model_dir, keep=self.schedule.checkpoints_kept, processes=self.processes
             )

@@ -15,8 +15,9 @@ import contextlib
 import hashlib
 import json
 import math
-import os
-import socket
+import pathlib
+import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, final
 
@@ -24,12 +25,13 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from codet5p_jax.training.cluster import Cluster, MultihostError
+from codet5p_jax.training.cluster import Cluster, MultihostError, own_name
 from codet5p_jax.training.preemption import Stop, StopRequest
 from codet5p_jax.training.process_watch import ProcessWatch, last_words
 from codet5p_jax.training.rendezvous import meet
 
 _WAIT_MS = 24 * 3600 * 1000  # who waits for a lost process is ended by the watch, not by this
+_SECONDS_TO_APPEAR = 10.0  # for a file of process 0, in another process
 _SHOWN = 8  # differences of two configurations in a message
 _NOT_CONNECTED = (
     "The processes of this run were not all connected within {seconds:.0f} s; the outputs of the "
@@ -78,6 +80,25 @@ class Processes(abc.ABC):
             raise error
         if message:
             raise MultihostError(f"Process 0 stopped: {message}")
+
+    def check_shared(self, directory: str | pathlib.Path) -> None:
+        """Checks that what process 0 writes into a directory is there for all.
+
+        Raises:
+            MultihostError: In all processes alike; names those that do not see it.
+        """
+        if self.count == 1:
+            return
+        mark = pathlib.Path(directory) / f".seen_by_all_{self.gather(uuid.uuid4().hex)[0]}"
+        self.on_first(mark.touch)
+        told = self.gather("" if _appears(mark) else f"process {self.index} ({own_name()})")
+        self.on_first(mark.unlink)
+        if blind := "; ".join(filter(None, told)):
+            raise MultihostError(
+                f"What process 0 writes into {directory} is not there for {blind}. "
+                "MODEL_DIR must be one directory that all hosts see: on a network file system, or "
+                "a bucket mounted at the same path everywhere."
+            )
 
     def all_agree(self, yes: bool) -> bool:
         """Returns whether all processes say yes."""
@@ -204,7 +225,7 @@ def join(cluster: Cluster | None) -> Iterator[Processes]:
         return
     client, address = _connect(cluster)
     index, count = jax.process_index(), jax.process_count()
-    names = _gather(client, 0, f"{socket.gethostname()}, pid {os.getpid()}", index=index)
+    names = _gather(client, 0, own_name(), index=index)
     watch = ProcessWatch(
         client,
         index=index,
@@ -216,6 +237,16 @@ def join(cluster: Cluster | None) -> Iterator[Processes]:
     with watch:
         yield processes
         processes.gather("done")  # the watch answers the others until the last of them is done
+
+
+def _appears(path: pathlib.Path) -> bool:
+    """Returns whether a file of another host is seen; network file systems may take a while."""
+    end = time.monotonic() + _SECONDS_TO_APPEAR
+    while not path.exists():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.2)
+    return True
 
 
 def _connect(cluster: Cluster) -> tuple[Any, str]:

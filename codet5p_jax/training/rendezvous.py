@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, final
 
-from codet5p_jax.training.cluster import Cluster, MultihostError, host_and_port
+from codet5p_jax.training.cluster import Cluster, MultihostError, host_and_port, own_name
 
 _HELLO = b"codet5p "  # before an introduction, and before an answer
 _OK = "ok"
@@ -90,7 +90,7 @@ class _Reception:
         return [index for index in range(1, self._count) if index not in self._guests]
 
     def _who_is_missing(self, missing: list[int]) -> str:
-        here = [f"0 ({_own_name()})", *(f"{i} ({g.name})" for i, g in sorted(self._guests.items()))]
+        here = [f"0 ({own_name()})", *(f"{i} ({g.name})" for i, g in sorted(self._guests.items()))]
         return (
             f"{_processes(missing).capitalize()} of {self._count} did not come to "
             f"{self._address} within {self._clock.seconds:.0f} s; here are {', '.join(here)}. See "
@@ -126,7 +126,7 @@ class _Reception:
         if guest.count != self._count:
             return (
                 f"Process {index} ({guest.name}) was told that there are {guest.count} processes, "
-                f"and process 0 ({_own_name()}) that there are {self._count}. Give all of them "
+                f"and process 0 ({own_name()}) that there are {self._count}. Give all of them "
                 "the same --num_processes."
             )
         if index in self._guests:
@@ -167,7 +167,7 @@ def _introduce(cluster: Cluster) -> None:
     """Comes to process 0, and waits for its answer."""
     address = cluster.coordinator_address
     assert address is not None
-    told = {"index": cluster.process_id, "count": cluster.num_processes, "name": _own_name()}
+    told = {"index": cluster.process_id, "count": cluster.num_processes, "name": own_name()}
     clock = _Clock(cluster.arrival_seconds)
     while True:
         try:
@@ -243,7 +243,3 @@ def _reason(error: OSError) -> str:
 
 def _processes(indices: list[int]) -> str:
     return f"process{'es' if len(indices) > 1 else ''} {', '.join(map(str, indices))}"
-
-
-def _own_name() -> str:
-    return f"{socket.gethostname()}, pid {os.getpid()}"

@@ -1,11 +1,10 @@
 """Several processes on this machine train as one: the same losses, files, stops and ends."""
 
-import contextlib
 import json
 import os
-import pathlib
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,71 +15,10 @@ import pytest
 
 from codet5p_jax.training.checkpoints import load_params, newest_step
 from codet5p_jax.training.process_watch import LOST_PROCESS_EXIT_CODE
+from tests.launched import ENVIRONMENT, wait_until
 from tests.one_of_several import SETTING, make_run
 
-ROOT = pathlib.Path(__file__).parents[2]
-LAUNCHER = ROOT / "launch" / "multihost_local.sh"
 STEPS = 6
-ENVIRONMENT = {
-    **os.environ,  # conftest.py's flags for XLA among them
-    "JAX_PLATFORMS": "cpu",
-    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-    "PYTHON": sys.executable,
-}
-
-
-class Launched:
-    """The launcher with its processes; `output` after the end."""
-
-    def __init__(self, popen):
-        self._popen = popen
-        self.output = ""
-
-    def send(self, number):
-        self._popen.send_signal(number)
-
-    def end(self, *, within):
-        """Waits; returns the exit code."""
-        self.output, _ = self._popen.communicate(timeout=within)
-        return self._popen.returncode
-
-    def children(self):
-        """Process ids by index, as /proc tells them."""
-        found = {}
-        for path in pathlib.Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-                variables = (path / "environ").read_bytes().split(b"\0")
-                index = [v for v in variables if v.startswith(b"JAX_PROCESS_ID=")]
-                if parent == self._popen.pid and index:
-                    found[int(index[0].partition(b"=")[2])] = int(path.name)
-        return found
-
-
-@pytest.fixture
-def launch():
-    """Returns a function that starts processes; what is left of them is ended by the test's end."""
-    launched = []
-
-    def start(count, *words, **environment):
-        popen = subprocess.Popen(
-            [LAUNCHER, str(count), "--", *map(str, words)],
-            cwd=ROOT,
-            env={**ENVIRONMENT, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        launched.append(popen)
-        return Launched(popen)
-
-    yield start
-    for popen in launched:
-        with contextlib.suppress(ProcessLookupError):  # its whole session: nothing else is in it
-            os.killpg(popen.pid, signal.SIGKILL)
-        popen.wait()
 
 
 def _train(launch, model_dir, *flags, count=2, **environment):
@@ -110,13 +48,6 @@ def _assert_same_training(one, other, *, rtol):
         assert a.keys() == b.keys() and a["split"] == b["split"]
         for name in a.keys() - {"split"}:
             np.testing.assert_allclose(b[name], a[name], rtol=rtol, atol=1e-7, err_msg=name)
-
-
-def _wait_until(condition, *, within):
-    end = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < end, "it did not come so far"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +94,7 @@ def test_a_killed_process_ends_the_others_with_its_name_and_the_relaunch_resumes
 ):
     flags = ("--steps=40", "--pause=0.3", "--silence_seconds=8")
     run = _train(launch, tmp_path, *flags)
-    _wait_until(lambda: _steps(tmp_path)[-1:] >= [4], within=120)  # lines come one step late
+    wait_until(lambda: _steps(tmp_path)[-1:] >= [4], within=120)  # lines come one step late
     killed_at = time.monotonic()
     os.kill(run.children()[victim], signal.SIGKILL)
     code = run.end(within=60)
@@ -185,7 +116,7 @@ def test_a_killed_process_ends_the_others_with_its_name_and_the_relaunch_resumes
 @pytest.mark.slow
 def test_a_signal_to_one_process_stops_all_at_one_step_and_all_go_on(launch, tmp_path, alone):
     run = _train(launch, tmp_path, "--steps=200", "--pause=0.2")
-    _wait_until(lambda: (newest_step(tmp_path) or 0) >= 3, within=120)
+    wait_until(lambda: (newest_step(tmp_path) or 0) >= 3, within=120)
     os.kill(run.children()[1], signal.SIGTERM)
     assert run.end(within=60) == 143, run.output
     assert re.search(r"\[0\] Process 1 was asked to stop", run.output), run.output
@@ -235,3 +166,74 @@ def test_processes_of_different_configurations_refuse_to_start(launch, tmp_path)
         ), run.output
         assert f"[{index}]   {SETTING}: 0 in process 0, 1 in process 1" in run.output
     assert not (tmp_path / "m").exists()
+
+
+_MEETS = """
+import os, sys
+from codet5p_jax.training.cluster import find_cluster
+from codet5p_jax.training.multihost import join
+with join(find_cluster(os.environ, arrival_seconds=float(sys.argv[1]))) as processes:
+    print("together", processes.count, flush=True)
+    sys.stdin.readline()
+    processes.gather("to the end")
+"""
+
+
+def test_a_late_process_with_an_id_that_is_taken_does_not_disturb_the_run():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+
+    def start(index, seconds):
+        place = {
+            "JAX_COORDINATOR_ADDRESS": address,
+            "JAX_NUM_PROCESSES": "2",
+            "JAX_PROCESS_ID": str(index),
+        }
+        return subprocess.Popen(
+            [sys.executable, "-c", _MEETS, str(seconds)],
+            env={**ENVIRONMENT, **place},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    run = [start(index, 60) for index in (0, 1)]
+    try:
+        assert [process.stdout.readline() for process in run] == ["together 2\n"] * 2
+        late = start(1, 1)
+        said = late.communicate(timeout=60)[1]
+        assert late.returncode == 1 and "a run that has begun already" in said
+        for process in run:
+            process.stdin.close()  # go on
+        assert [process.wait(timeout=60) for process in run] == [0, 0]
+    finally:
+        for process in run:
+            process.kill()
+            process.wait()
+
+
+def test_multihost_where_nothing_tells_of_others_says_what_to_give():
+    program = _MEETS.replace("os.environ,", "os.environ, multihost=True,")
+    done = subprocess.run(
+        [sys.executable, "-c", program, "5"],
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    message = r"MultihostError: JAX finds no TPU, Slurm or MPI here .*--coordinator_address=HOST"
+    assert re.search(message, done.stderr), done.stderr
+
+
+@pytest.mark.slow  # a network file system has ten seconds to show a file
+def test_directories_that_are_not_shared_are_refused_before_training(launch, tmp_path):
+    text = f"exec {sys.executable} -m tests.one_of_several {tmp_path}/m$JAX_PROCESS_ID"
+    run = launch(2, "bash", "-c", text)
+    assert run.end(within=90) == 1
+    for index in (0, 1):
+        message = rf"\[{index}\] .*What process 0 writes into .* is not there for process 1 \("
+        assert re.search(message, run.output), run.output
+    assert sorted(path.name for path in (tmp_path / "m0").iterdir()) == ["run.json"]

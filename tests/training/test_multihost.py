@@ -39,6 +39,25 @@ def test_a_half_told_cluster_says_what_is_missing():
         find_cluster({"JAX_PROCESS_ID": "two"})
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"num_processes": 0}, r"num_processes is 0; give --num_processes=1 or more"),
+        ({"process_id": 2}, r"process_id is 2 of 2 processes, which are 0 to 1; .* --process_id"),
+        ({"process_id": -1}, r"process_id is -1 of 2 processes"),
+        ({"coordinator_address": "10.0.0.1"}, r"is '10\.0\.0\.1'; give .*=HOST:PORT with a port"),
+        ({"coordinator_address": "host:http"}, r"is 'host:http'; give .* such as 10\.0\.0\.1:1234"),
+        ({"coordinator_address": "host:70000"}, r"a port from 1 to 65535 that is free"),
+        ({"silence_seconds": 1.0}, r"silence_seconds is 1, .*give --silence_seconds=3 or more"),
+        ({"arrival_seconds": 0.0}, r"arrival_seconds is 0; give --arrival_seconds as long as"),
+    ],
+)
+def test_a_cluster_that_no_run_can_have_is_refused_with_the_flag_to_change(values, message):
+    good = {"coordinator_address": ADDRESS, "num_processes": 2, "process_id": 1}
+    with pytest.raises(MultihostError, match=message):
+        find_cluster({}, **{**good, **values})
+
+
 def test_rows_of_the_only_process_are_all_rows():
     mesh = Partitioner(devices=jax.devices()[:4]).mesh
     rows = local_rows(mesh, PartitionSpec("data"), 8)
