@@ -182,11 +182,8 @@ class Several(Processes):
 
     def gather(self, text: str) -> list[str]:
         """Returns the text of every process; one barrier and three messages a process."""
-        return _gather(self._client, self._next_round(), text, index=self.index)
-
-    def _next_round(self) -> int:
         self._round += 1
-        return self._round
+        return _gather(self._client, self._round, text, index=self.index)
 
     def shared_stop(self, request: StopRequest) -> Stop:
         """Returns the stop that the watch agrees on with the watches of the others."""

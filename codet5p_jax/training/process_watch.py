@@ -160,7 +160,7 @@ class ProcessWatch:
         latest = max((when for _, when in self._seen.values()), default=0.0)
         return time.monotonic() - latest > _SECONDS_OF_AN_EXIT
 
-    def _wait_for(self, condition: Any, seconds: float) -> None:
+    def _wait_for(self, condition: Callable[[], bool], seconds: float) -> None:
         end = time.monotonic() + seconds
         while not condition() and time.monotonic() < end:
             time.sleep(0.1)
@@ -178,7 +178,7 @@ class ProcessWatch:
         try:
             self._signs += 1
             self._post(f"alive/{self._index}", str(self._signs))
-            posted = self._posted("")
+            posted = self._posted()
         except Exception as error:  # whatever the store raises: it may come back
             if time.monotonic() - self._heard > self._silence_seconds:
                 self._judge(f"Process 0 ({self._names[0]}) cannot be reached: {str(error)[:200]}.")
@@ -245,10 +245,9 @@ class ProcessWatch:
     def _post(self, name: str, text: str) -> None:
         self._client.key_value_set(f"{_FOLDER}{name}", text, allow_overwrite=True)
 
-    def _posted(self, folder: str) -> dict[str, str]:
+    def _posted(self) -> dict[str, str]:
         return {
-            key.removeprefix(_FOLDER): text
-            for key, text in self._client.key_value_dir_get(f"{_FOLDER}{folder}")
+            key.removeprefix(_FOLDER): text for key, text in self._client.key_value_dir_get(_FOLDER)
         }
 
 
