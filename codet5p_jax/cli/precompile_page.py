@@ -19,6 +19,8 @@ RESOURCES = {
     "DCN": "Network between slices (DCN)",
 }
 
+BREAKABLE = "overflow-wrap: anywhere"  # for paths, which are wider than a phone
+
 
 def write_page(
     path: pathlib.Path, phases: Sequence[Figures], *, recipe: str, versions: Mapping[str, str]
@@ -41,7 +43,7 @@ def page(phases: Sequence[Figures], *, recipe: str, versions: Mapping[str, str])
     where = phases[0]["topology"] if phases else "no slice"
     body = [
         tag("h1", f"Compiled for {where}"),
-        tag("p", recipe, class_="note"),
+        tag("p", recipe, class_="note", style=BREAKABLE),
         None if phases else tag("p", f"Nothing that was tried fits. {WAYS_OUT}", class_="warn"),
         *map(_phase, phases),
         tag("h2", "Compiled by"),
