@@ -16,6 +16,7 @@ from typing import Any
 from codet5p_jax.cli.precompile_figures import Figures, versions
 from codet5p_jax.cli.precompile_tables import mesh_text
 from codet5p_jax.cli.precompile_trials import Outcome, compile_in_child
+from codet5p_jax.cli.quiet import silenced_stderr
 from codet5p_jax.cli.results import now, write_results
 from codet5p_jax.training.ahead_of_time import topology_devices
 from codet5p_jax.training.chips import GIB
@@ -47,16 +48,21 @@ HEADER = (
 )
 
 
-def main() -> int:
-    """Compiles and writes; returns 1 where a recipe fails, or leaves too little memory."""
+def main(words: Sequence[str] | None = None) -> int:
+    """Compiles and writes; returns 1 where a recipe fails, or leaves too little memory.
+
+    Args:
+        words: Of the command line; None: those of this process.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="of gin/pods; none: all")
     parser.add_argument("--table", action="store_true", help="compile nothing")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     try:
         names = chosen(arguments.names)
         if not arguments.table:
-            topology_devices("v5e:2x2")  # says at once where there is no compiler
+            with silenced_stderr():
+                topology_devices("v5e:2x2")  # says at once where there is no compiler
     except (ValueError, ImportError) as error:
         print(f"precompile_all: {error}", file=sys.stderr)
         return 2

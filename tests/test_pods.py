@@ -1,5 +1,6 @@
 """Pod recipes: each is a recipe of the paper laid out for a slice; and the table of figures."""
 
+import importlib.util
 import pathlib
 
 import pytest
@@ -194,6 +195,16 @@ def test_a_recipe_that_is_none_names_the_nearest():
     assert precompile_all.chosen([]) == PODS
     with pytest.raises(ValueError, match=r"no 'stage1_220m_v5e'\. Did you mean stage1_220m"):
         precompile_all.chosen(["stage1_220m_v5e"])
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is installed")
+def test_without_libtpu_it_says_what_to_install_and_compiles_nothing(capsys):
+    assert precompile_all.main(["stage1_220m_v5e_4x4"]) == 2
+    captured = capsys.readouterr()
+    assert (
+        "precompile_all: Compiling for TPUs needs libtpu. Install it: pip install" in captured.err
+    )
+    assert captured.out == ""
 
 
 def test_the_page_shows_the_figures_that_are_kept(tmp_path):
