@@ -36,6 +36,10 @@ def _steps(model_dir):
     return [line["step"] for line in _metrics(model_dir) if line["split"] == "train"]
 
 
+def _losses(model_dir):
+    return {(line["step"], line["split"]): line["denoising/loss"] for line in _metrics(model_dir)}
+
+
 def _numbers(line):
     return {
         k: v for k, v in line.items() if k not in ("time", "phase") and not k.startswith("timing/")
@@ -124,9 +128,11 @@ def test_a_signal_to_one_process_stops_all_at_one_step_and_all_go_on(launch, tmp
     assert _steps(tmp_path)[-1] == stopped < 200
     again = _train(launch, tmp_path, f"--steps={stopped + 1}", count=1, JAX_NUM_CPU_DEVICES="2")
     assert again.end(within=120) == 0, again.output
-    shared = [m for m in _metrics(tmp_path) if m["step"] <= STEPS]
-    for a, b in zip(_metrics(alone), shared, strict=False):
-        np.testing.assert_allclose(b["denoising/loss"], a["denoising/loss"], rtol=1e-6)
+    losses, expected = _losses(tmp_path), _losses(alone)
+    common = losses.keys() & expected.keys()  # it may have stopped before step STEPS, or behind
+    assert len(common) >= 3
+    for line in common:
+        np.testing.assert_allclose(losses[line], expected[line], rtol=1e-6)
 
 
 _FAILS_IN_ONE = """
