@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
+from codet5p_jax.models.dropout import drop
 from codet5p_jax.models.layers import Linear
 from codet5p_jax.models.masks import AttentionMask
 
@@ -28,13 +29,10 @@ def dot_product_attention(
 
     Scores and softmax are float32 whatever the dtype of the inputs.
     """
-    batch, heads = query.shape[0], query.shape[2]
-    offset = mask.as_bias(query.shape[1], key.shape[1])
-    if bias is not None:
-        offset = offset + _for_each_row(bias, batch)
-    offset = jnp.broadcast_to(offset, [batch, heads, query.shape[1], key.shape[1]])
+    shape = query.shape[1], key.shape[1]
     query, key, value = (jnp.swapaxes(x, 1, 2) for x in (query, key, value))
-    return jnp.swapaxes(_attend(query, key, value, offset), 1, 2)
+    bias = jnp.zeros([1, 1, 1, 1], jnp.float32) if bias is None else bias
+    return jnp.swapaxes(_attend(query, key, value, bias, mask.as_bias(*shape)), 1, 2)
 
 
 @jax.custom_vjp
@@ -42,48 +40,81 @@ def _attend(
     query: Float[Array, "batch heads queries head_dim"],
     key: Float[Array, "batch heads keys head_dim"],
     value: Float[Array, "batch heads keys head_dim"],
-    offset: Float[Array, "batch heads queries keys"],
+    bias: Float[Array, "1 #heads #queries #keys"],
+    masked: Float[Array, "#batch 1 #queries #keys"],
 ) -> Float[Array, "batch heads queries head_dim"]:
     """Attention with heads first, so that no product needs a transposed copy.
 
-    Its own gradient saves passes over arrays of the size of the scores: it keeps the weights
-    alone, and takes sum(weights * d_weights) from the narrow sum(out * d_out) instead, the two
-    being equal (FlashAttention, arXiv:2205.14135, appendix B.2). A sixth of a layer on CPU.
+    Its own gradient keeps nothing of the size of the scores: it makes the weights again from one
+    number per query, and takes sum(weights * d_weights) from the narrow sum(out * d_out) instead,
+    the two being equal (FlashAttention, arXiv:2205.14135, appendix B.2).
     """
-    return _attend_forward(query, key, value, offset)[0]
+    return _attend_forward(query, key, value, bias, masked)[0]
 
 
-def _attend_forward(query, key, value, offset):
-    scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
-    weights = nn.softmax(scores + offset).astype(value.dtype)
-    out = jnp.einsum("bhqk,bhkd->bhqd", weights, value)
-    return out, (query, key, value, weights, out)
+def _attend_forward(query, key, value, bias, masked):
+    inputs = query, key, bias, masked
+    largest, scores = jax.lax.platform_dependent(
+        *inputs, tpu=_largest_and_scores_again, default=_largest_and_scores
+    )
+    weights = jnp.exp(scores - largest)
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    weights = jax.lax.optimization_barrier(weights.astype(value.dtype))
+    out = jnp.einsum("bhqk,bhkd->bhqd", weights, value) / total
+    out = out.astype(value.dtype)
+    return out, (query, key, value, bias, masked, out, largest + jnp.log(total))
 
 
 def _attend_backward(residuals, d_out):
-    query, key, value, weights, out = residuals
-    d_value = jnp.einsum("bhqk,bhqd->bhkd", weights, d_out)
+    query, key, value, bias, masked, out, log_total = residuals
+    weights = jnp.exp(_scores(query, key, bias, masked) - log_total).astype(value.dtype)
+    # Without the barrier the scores are written, in float32, and both products begin with exp.
+    weights = jax.lax.optimization_barrier(weights)
     d_weights = jnp.einsum("bhqd,bhkd->bhqk", d_out, value, preferred_element_type=jnp.float32)
     inner = jnp.sum(d_out.astype(jnp.float32) * out, axis=-1, keepdims=True)
-    d_offset = weights * (d_weights - inner)  # float32, as the scores
-    d_scores = d_offset.astype(query.dtype)
+    d_scores = (weights * (d_weights - inner)).astype(query.dtype)
+    d_value = jnp.einsum("bhqk,bhqd->bhkd", weights, d_out)
     d_query = jnp.einsum("bhqk,bhkd->bhqd", d_scores, key)
     d_key = jnp.einsum("bhqk,bhqd->bhkd", d_scores, query)
-    return d_query, d_key, d_value, d_offset
+    return d_query, d_key, d_value, _sum_over_rows(d_scores, bias), jnp.zeros_like(masked)
 
 
 _attend.defvjp(_attend_forward, _attend_backward)
 
 
-def _for_each_row(
-    bias: Float[Array, "1 heads queries keys"], batch: int
-) -> Float[Array, "batch heads queries keys"]:
-    """Returns `bias` broadcast along the batch, such that its gradient is a product with ones.
+def _scores(query, key, bias, masked):
+    """Returns the scores [batch, heads, queries, keys], float32 whatever the inputs are."""
+    scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
+    return scores + jnp.broadcast_to(bias + masked, scores.shape)
 
-    The plain broadcast's gradient is a sum over the leading axis, which XLA on CPU runs 70 times
-    slower (33 ms of 8 x 1.5 MB on one core, against 0.5); elsewhere the two compile alike.
+
+def _largest_and_scores(query, key, bias, masked):
+    """Returns each query's largest score, [batch, heads, queries, 1], and the scores."""
+    scores = _scores(query, key, bias, masked)
+    return jnp.max(scores, axis=-1, keepdims=True), scores
+
+
+def _largest_and_scores_again(query, key, bias, masked):
+    """Computes the scores once for the largest alone, since TPUs compute faster than they write.
+
+    The first product then ends in the maximum, the second in the weights; no scores are written.
     """
-    return jnp.einsum("b,hqk->bhqk", jnp.ones([batch], bias.dtype), bias[0])
+    largest, _ = _largest_and_scores(query, key, bias, masked)
+    again = jax.lax.optimization_barrier((query, largest))
+    return again[1], _scores(again[0], key, bias, masked)
+
+
+def _sum_over_rows(d_scores, bias):
+    """Returns the gradient of `bias`, as a product with ones.
+
+    XLA on CPU runs the plain sum over the leading axis 70 times slower (33 ms of 8 x 1.5 MB on
+    one core, against 0.5); elsewhere the two compile alike.
+    """
+    if bias.size == 1:  # there is none
+        return jnp.zeros_like(bias)
+    ones = jnp.ones(d_scores.shape[:1], d_scores.dtype)
+    summed = jnp.einsum("b,bhqk->hqk", ones, d_scores, preferred_element_type=jnp.float32)
+    return summed[None]
 
 
 class KeysAndValues(struct.PyTreeNode):
@@ -105,10 +136,10 @@ class Attention(nn.Module):
         num_heads: Attention heads.
         head_dim: Width of one head; ``num_heads * head_dim`` is free of the embed width.
         embed_dim: Width of the residual stream.
-        dropout_rate: Probability of dropping a key. T5 drops attention probabilities; as in
-            T5X the choice is shared by the queries of a row, which is the same as dropping
-            the key's value: no mask of the size of the scores exists, and any attention
-            function, fused or not, serves training.
+        dropout_rate: Probability that a key was dropped with. T5 drops attention probabilities;
+            as in T5X the choice is shared by the queries of a row, which is the same as dropping
+            the key's value: no mask of the size of the scores exists, and any attention function,
+            fused or not, serves training.
         attention: The attention function.
         dtype: Dtype of the computation.
     """
@@ -130,7 +161,6 @@ class Attention(nn.Module):
         self.key = Linear(joined, into, stddev=scale, dtype=self.dtype)
         self.value = Linear(joined, into, stddev=scale, dtype=self.dtype)
         self.out = Linear(self.embed_dim, out_of, stddev=joined**-0.5, dtype=self.dtype)
-        self.dropout = nn.Dropout(self.dropout_rate, broadcast_dims=(-1,))
 
     def keys_and_values(self, source: Float[Array, "batch keys embed"]) -> KeysAndValues:
         """Returns the projections of `source` that queries attend to."""
@@ -145,11 +175,12 @@ class Attention(nn.Module):
         *,
         mask: AttentionMask,
         bias: Float[Array, "1 heads queries keys"] | None,
-        train: bool,
+        keep: Bool[Array, "batch keys heads"] | None = None,
     ) -> Float[Array, "batch queries embed"]:
-        """Returns what the queries at `x` gather from `attended`."""
+        """Returns what the queries at `x` gather from `attended`, of the keys to `keep`."""
         query = self._split_heads(self.query(x))
-        values = self.dropout(attended.values, deterministic=not train)
+        keep = None if keep is None else keep[..., None]
+        values = drop(attended.values, keep, self.dropout_rate)
         h = self.attention(query, attended.keys, values, mask=mask, bias=bias)
         return self.out(h.reshape(*x.shape[:2], -1))
 

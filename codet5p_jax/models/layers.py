@@ -1,13 +1,15 @@
 """Norm, linear and feed-forward layers of T5, with logical axis names for partitioning."""
 
+import functools
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
+
+from codet5p_jax.models.dropout import drop
 
 
 class Linear(nn.Module):
@@ -95,9 +97,39 @@ class RMSNorm(nn.Module):
         """Returns the normalised `x`."""
         init = nn.with_logical_partitioning(nn.initializers.ones_init(), ("embed",))
         scale = self.param("scale", init, (x.shape[-1],), jnp.float32)
-        h = x.astype(jnp.float32)
-        h = h * jax.lax.rsqrt(jnp.mean(jnp.square(h), axis=-1, keepdims=True) + self.epsilon)
-        return (h * jnp.broadcast_to(scale, h.shape)).astype(self.dtype)
+        return rms_norm(x, scale, self.epsilon, self.dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def rms_norm(
+    x: Float[Array, "... embed"], scale: Float[Array, "embed"], epsilon: float, dtype: DTypeLike
+) -> Float[Array, "... embed"]:
+    """Returns ``x / sqrt(mean(x**2) + epsilon) * scale``, computed in float32.
+
+    Its own gradient keeps `x` and one number per row, where the plain one keeps four arrays of
+    float32 as large as `x`.
+    """
+    return _rms_norm_forward(x, scale, epsilon, dtype)[0]
+
+
+def _rms_norm_forward(x, scale, epsilon, dtype):
+    h = x.astype(jnp.float32)
+    inverse = jax.lax.rsqrt(jnp.mean(jnp.square(h), axis=-1, keepdims=True) + epsilon)
+    out = (h * inverse * jnp.broadcast_to(scale, h.shape)).astype(dtype)
+    return out, (x, scale, inverse)
+
+
+def _rms_norm_backward(epsilon, dtype, residuals, d_out):
+    x, scale, inverse = residuals
+    d_out = d_out.astype(jnp.float32)
+    normed = x.astype(jnp.float32) * inverse
+    d_scale = jnp.sum(d_out * normed, axis=tuple(range(x.ndim - 1)))
+    d_normed = d_out * jnp.broadcast_to(scale, x.shape)
+    along = jnp.mean(d_normed * normed, axis=-1, keepdims=True)
+    return (inverse * (d_normed - along * normed)).astype(x.dtype), d_scale
+
+
+rms_norm.defvjp(_rms_norm_forward, _rms_norm_backward)
 
 
 class FeedForward(nn.Module):
@@ -107,7 +139,7 @@ class FeedForward(nn.Module):
         mlp_dim: Width of the hidden layer.
         activation: The function f.
         gated: Whether f gates a second projection (T5 v1.1).
-        dropout_rate: Probability of dropping a hidden unit, shared along `length`.
+        dropout_rate: Probability that a hidden unit was dropped with, along all of `length`.
         dtype: Dtype of the computation; parameters stay in float32.
     """
 
@@ -119,18 +151,30 @@ class FeedForward(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch length embed"], *, train: bool
+        self, x: Float[Array, "batch length embed"], keep: Bool[Array, "batch mlp"] | None = None
     ) -> Float[Array, "batch length embed"]:
-        """Applies the block to every position of `x`."""
+        """Applies the block to every position of `x`.
+
+        Args:
+            x: Any.
+            keep: Which hidden units stay; None: all.
+        """
         embed_dim = x.shape[-1]
-        into = partial(
+        into = functools.partial(
             Linear, self.mlp_dim, ("embed", "mlp"), stddev=embed_dim**-0.5, dtype=self.dtype
         )
-        if self.gated:
-            h = self.activation(into(name="wi_0")(x)) * into(name="wi_1")(x)
-        else:
-            h = self.activation(into(name="wi")(x))
-        h = nn.with_logical_constraint(h, ("batch", "length", "mlp"))
-        h = nn.Dropout(self.dropout_rate, broadcast_dims=(-2,))(h, deterministic=not train)
-        out_of = partial(Linear, stddev=self.mlp_dim**-0.5, dtype=self.dtype, name="wo")
-        return out_of(embed_dim, ("mlp", "embed"))(h)
+        names = ("wi_0", "wi_1") if self.gated else ("wi",)
+        hidden = [into(name=name)(x) for name in names]
+        out_of = Linear(
+            embed_dim, ("mlp", "embed"), stddev=self.mlp_dim**-0.5, dtype=self.dtype, name="wo"
+        )
+
+        def activate_and_project(out_of: Linear, hidden: list[Array]) -> Array:
+            h = self.activation(hidden[0])
+            h = h * hidden[1] if self.gated else h
+            h = nn.with_logical_constraint(h, ("batch", "length", "mlp"))
+            return out_of(drop(h, None if keep is None else keep[:, None], self.dropout_rate))
+
+        # What lies between the products is computed again rather than kept: of a gated GELU it
+        # is seven arrays as wide as the hidden layer.
+        return nn.remat(activate_and_project, prevent_cse=False)(out_of, hidden)

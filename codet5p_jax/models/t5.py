@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from codet5p_jax.models.attention import Attention, KeysAndValues
 from codet5p_jax.models.config import T5Config
+from codet5p_jax.models.dropout import drop, keep_masks
 from codet5p_jax.models.layers import FeedForward, RMSNorm
 from codet5p_jax.models.masks import AttentionMask
 from codet5p_jax.models.positions import RelativePositionBias
@@ -27,7 +28,6 @@ class LayerContext(struct.PyTreeNode):
         encoded: Encoder output, for the decoder; None where the cache holds its projections.
         cross_mask: Mask of cross-attention, for the decoder.
         position: Where this pass writes into the cache.
-        train: Whether dropout is on.
     """
 
     mask: AttentionMask
@@ -35,7 +35,29 @@ class LayerContext(struct.PyTreeNode):
     encoded: jax.Array | None = None
     cross_mask: AttentionMask | None = None
     position: jax.Array | None = None
-    train: bool = struct.field(pytree_node=False, default=False)
+
+
+class LayerMasks(struct.PyTreeNode):
+    """What stays in dropout: of one layer, or, with an axis before the others, of all layers.
+
+    Attributes:
+        keys: Keys of self-attention, [batch, length, heads].
+        attended: What self-attention adds to the residual stream, [batch, embed].
+        hidden: Units of the feed-forward block, [batch, mlp].
+        mlp: What it adds, [batch, embed].
+        encoded_keys: Keys of cross-attention, [batch, inputs, heads], for the decoder.
+        encoded: What cross-attention adds, [batch, embed], for the decoder.
+    """
+
+    keys: Any = None
+    attended: Any = None
+    hidden: Any = None
+    mlp: Any = None
+    encoded_keys: Any = None
+    encoded: Any = None
+
+
+KEEP_ALL = LayerMasks()
 
 
 class LayerCache(struct.PyTreeNode):
@@ -61,20 +83,19 @@ class EncoderLayer(nn.Module):
         self.attention = _attention(self.config)
         self.mlp_norm = _norm(self.config)
         self.mlp = _feed_forward(self.config)
-        self.dropout = _dropout(self.config)
 
     def __call__(
-        self, x: Float[Array, "batch length embed"], context: LayerContext
+        self, x: Float[Array, "batch length embed"], keep: LayerMasks, context: LayerContext
     ) -> tuple[Float[Array, "batch length embed"], None]:
         """Returns the next residual stream, and nothing to stack."""
         h = self.attention_norm(x)
         attended = self.attention.keys_and_values(h)
-        h = self.attention(h, attended, mask=context.mask, bias=context.bias, train=context.train)
-        x = self._add(x, h, context)
-        return self._add(x, self.mlp(self.mlp_norm(x), train=context.train), context), None
+        h = self.attention(h, attended, mask=context.mask, bias=context.bias, keep=keep.keys)
+        x = self._add(x, h, keep.attended)
+        return self._add(x, self.mlp(self.mlp_norm(x), keep.hidden), keep.mlp), None
 
-    def _add(self, x: jax.Array, h: jax.Array, context: LayerContext) -> jax.Array:
-        x = x + self.dropout(h, deterministic=not context.train)
+    def _add(self, x: jax.Array, h: jax.Array, keep: jax.Array | None) -> jax.Array:
+        x = x + _drop_along_length(h, keep, self.config)
         return nn.with_logical_constraint(x, RESIDUAL_AXES)
 
 
@@ -91,25 +112,26 @@ class DecoderLayer(EncoderLayer):
         self,
         x: Float[Array, "batch targets embed"],
         cache: LayerCache | None,
+        keep: LayerMasks,
         context: LayerContext,
     ) -> tuple[Float[Array, "batch targets embed"], LayerCache | None]:
         """Returns the next residual stream, and the cache with these positions in it."""
-        train = context.train
         h = self.attention_norm(x)
         attended = self.attention.keys_and_values(h)
         if cache is not None:
             attended = _write(cache.past, attended, context.position)
             cache = cache.replace(past=attended)
-        h = self.attention(h, attended, mask=context.mask, bias=context.bias, train=train)
-        x = self._add(x, h, context)
+        h = self.attention(h, attended, mask=context.mask, bias=context.bias, keep=keep.keys)
+        x = self._add(x, h, keep.attended)
 
         attended = None if cache is None else cache.encoded
         if attended is None:
             attended = self.cross_attention.keys_and_values(context.encoded)
         h = self.cross_attention_norm(x)
-        h = self.cross_attention(h, attended, mask=context.cross_mask, bias=None, train=train)
-        x = self._add(x, h, context)
-        return self._add(x, self.mlp(self.mlp_norm(x), train=train), context), cache
+        mask = context.cross_mask
+        h = self.cross_attention(h, attended, mask=mask, bias=None, keep=keep.encoded_keys)
+        x = self._add(x, h, keep.encoded)
+        return self._add(x, self.mlp(self.mlp_norm(x), keep.hidden), keep.mlp), cache
 
     def encoded_keys_and_values(
         self, carry: None, encoded: Float[Array, "batch inputs embed"]
@@ -133,7 +155,7 @@ class Encoder(nn.Module):
     def setup(self):
         """Creates the parts."""
         self.relative_position_bias = _position_bias(self.config, bidirectional=True)
-        scanned = {"__call__": {"in_axes": nn.broadcast}}
+        scanned = {"__call__": {"in_axes": (0, nn.broadcast)}}
         self.layers = _scan(
             EncoderLayer,
             self.config,
@@ -142,7 +164,6 @@ class Encoder(nn.Module):
             methods=scanned,
         )
         self.final_norm = _norm(self.config)
-        self.dropout = _dropout(self.config)
 
     def __call__(
         self,
@@ -153,9 +174,10 @@ class Encoder(nn.Module):
     ) -> Float[Array, "batch inputs embed"]:
         """Returns the hidden states after the final norm."""
         bias = self.relative_position_bias(x.shape[1], x.shape[1])
-        x = self.dropout(x, deterministic=not train)
-        x, _ = self.layers(x, LayerContext(mask=mask, bias=bias, train=train))
-        return self.dropout(self.final_norm(x), deterministic=not train)
+        before, layers, behind = _stack_masks(self, x, train=train)
+        x = _drop_along_length(x, before, self.config)
+        x, _ = self.layers(x, layers, LayerContext(mask=mask, bias=bias))
+        return _drop_along_length(self.final_norm(x), behind, self.config)
 
 
 class Decoder(nn.Module):
@@ -167,7 +189,7 @@ class Decoder(nn.Module):
         """Creates the parts."""
         self.relative_position_bias = _position_bias(self.config, bidirectional=False)
         scanned = {
-            "__call__": {"in_axes": (0, nn.broadcast)},
+            "__call__": {"in_axes": (0, 0, nn.broadcast)},
             "encoded_keys_and_values": {"in_axes": nn.broadcast},
         }
         self.layers = _scan(
@@ -178,7 +200,6 @@ class Decoder(nn.Module):
             methods=scanned,
         )
         self.final_norm = _norm(self.config)
-        self.dropout = _dropout(self.config)
 
     def __call__(
         self,
@@ -201,11 +222,11 @@ class Decoder(nn.Module):
             encoded=encoded,
             cross_mask=cross_mask,
             position=None if cache is None else mask.query_offset,
-            train=train,
         )
-        x = self.dropout(x, deterministic=not train)
-        x, cache = self.layers(x, cache, context)
-        return self.dropout(self.final_norm(x), deterministic=not train), cache
+        before, layers, behind = _stack_masks(self, x, encoded, train=train)
+        x = _drop_along_length(x, before, self.config)
+        x, cache = self.layers(x, cache, layers, context)
+        return _drop_along_length(self.final_norm(x), behind, self.config), cache
 
     def encoded_keys_and_values(self, encoded: Float[Array, "batch inputs embed"]) -> KeysAndValues:
         """Returns every layer's projections of the encoder output, [layers, batch, ...]."""
@@ -235,7 +256,7 @@ def _scan(
         layer = nn.remat(layer, policy=config.remat_policy, prevent_cse=False)
     shared = {
         "variable_axes": {"params": 0},
-        "split_rngs": {"params": True, "dropout": True},
+        "split_rngs": {"params": True},
         "length": length,
         "unroll": min(unroll, length),
         "metadata_params": {nn.PARTITION_NAME: "layers"},
@@ -270,8 +291,41 @@ def _feed_forward(config: T5Config) -> FeedForward:
     )
 
 
-def _dropout(config: T5Config) -> nn.Dropout:
-    return nn.Dropout(config.dropout_rate, broadcast_dims=(-2,))
+def _stack_masks(
+    stack: nn.Module, x: jax.Array, encoded: jax.Array | None = None, *, train: bool
+) -> tuple[jax.Array | None, LayerMasks, jax.Array | None]:
+    """Returns what stays of a stack's input, in each layer, and of its output.
+
+    Args:
+        stack: An encoder or a decoder; has the rng "dropout" where training.
+        x: Its input.
+        encoded: Encoder output, for a decoder.
+        train: Whether dropout is on.
+    """
+    config = stack.config
+    if not train or not config.dropout_rate:
+        return None, KEEP_ALL, None
+    layers = config.num_encoder_layers if encoded is None else config.num_decoder_layers
+    of_layer = {
+        "keys": (x.shape[1], config.num_heads),
+        "attended": (config.embed_dim,),
+        "hidden": (config.mlp_dim,),
+        "mlp": (config.embed_dim,),
+    }
+    if encoded is not None:
+        of_layer["encoded_keys"] = (encoded.shape[1], config.num_heads)
+        of_layer["encoded"] = (config.embed_dim,)
+    ends = {"before": (config.embed_dim,), "behind": (config.embed_dim,)}
+    shapes = {name: (layers, *shape) for name, shape in of_layer.items()} | ends
+    masks = keep_masks(stack.make_rng("dropout"), config.dropout_rate, x.shape[0], shapes)
+    stacked = {name: jnp.swapaxes(masks[name], 0, 1) for name in of_layer}
+    return masks["before"], LayerMasks(**stacked), masks["behind"]
+
+
+def _drop_along_length(
+    x: Float[Array, "batch length embed"], keep: Bool[Array, "batch embed"] | None, config: T5Config
+) -> Float[Array, "batch length embed"]:
+    return drop(x, None if keep is None else keep[:, None], config.dropout_rate)
 
 
 def _position_bias(config: T5Config, *, bidirectional: bool) -> RelativePositionBias:

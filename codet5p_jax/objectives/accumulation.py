@@ -17,8 +17,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.custom_derivatives import SymbolicZero
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from codet5p_jax.objectives.row_shards import on_each_shard
 from codet5p_jax.typing import PyTree
 
 ChunkLoss = Callable[[PyTree, PyTree, PyTree], tuple[Float[Array, ""], PyTree]]
@@ -32,6 +34,7 @@ def sum_over_chunks(
     data: PyTree,
     *,
     choice: Int[Array, "chunks"] | None = None,
+    wire_dtype: DTypeLike | None = None,
 ) -> tuple[Float[Array, ""], PyTree]:
     """Returns the sum over chunks of (total, aux); only `total` has a gradient.
 
@@ -42,9 +45,11 @@ def sum_over_chunks(
             sums). They give the same result where they may be chosen, at different cost, and close
             over nothing that is differentiated.
         params: What all chunks share; its gradients are added up in its dtype.
-        rows: Arrays [chunks, ...] with a gradient of their own for each chunk.
+        rows: Arrays [chunks, batch, ...] with a gradient of their own for each chunk.
         data: Arrays [chunks, ...] without a gradient: token ids, weights, keys.
         choice: Index into `losses` for each chunk; None means the first for all.
+        wire_dtype: What gradients of `params` travel in where devices compute rows of their own;
+            None means its dtype.
     """
     structure: Any = None
 
@@ -58,7 +63,7 @@ def sum_over_chunks(
         return of_chunk
 
     flat_losses = tuple(flat(loss) for loss in losses)
-    total, leaves = _sum_over_chunks(flat_losses, params, rows, data, choice)
+    total, leaves = _sum_over_chunks(flat_losses, wire_dtype, params, rows, data, choice)
     return total, structure.unflatten(leaves)
 
 
@@ -83,44 +88,52 @@ def microbatches(batch: PyTree, count: int) -> PyTree:
     return jax.tree.map(split, batch)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _sum_over_chunks(losses, params, rows, data, choice):
-    def add(total, chunk):
-        chunk_rows, chunk_data, index = chunk
-        return jax.tree.map(jnp.add, total, _choose(index, branches, chunk_rows, chunk_data)), None
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _sum_over_chunks(losses, wire_dtype, params, rows, data, choice):
+    def of_shard(params, chunks):
+        branches = [functools.partial(loss, params) for loss in losses]
 
-    branches = [functools.partial(loss, params) for loss in losses]
-    zeros = _zeros(branches[0], _first(rows), _first(data))
-    return jax.lax.scan(add, zeros, (rows, data, choice))[0]
+        def add(total, chunk):
+            *inputs, index = chunk
+            return jax.tree.map(jnp.add, total, _choose(index, branches, *inputs)), None
+
+        zeros = _zeros(branches[0], *map(_first, chunks[:2]))
+        return _loop(add, zeros, chunks)[0], None, None
+
+    return on_each_shard(of_shard, params, (rows, data, choice))[0]
 
 
-def _forward(losses, params, rows, data, choice):
+def _forward(losses, wire_dtype, params, rows, data, choice):
     """The sum, and as residuals the gradients of those arguments that somebody asks for."""
     moving_params, moving_rows = _Moving(params), _Moving(rows)
     params, rows, data, choice = (_values(tree) for tree in (params, rows, data, choice))
 
-    def with_gradient(loss):
-        def of_moving(d_params, d_rows, chunk_rows, chunk_data):
-            joined = moving_params.put(d_params, params), moving_rows.put(d_rows, chunk_rows)
-            return loss(*joined, chunk_data)
+    def of_shard(params, chunks):
+        def with_gradient(loss):
+            def of_moving(d_params, d_rows, chunk_rows, chunk_data):
+                joined = moving_params.put(d_params, params), moving_rows.put(d_rows, chunk_rows)
+                return loss(*joined, chunk_data)
 
-        gradient = jax.value_and_grad(of_moving, argnums=(0, 1), has_aux=True)
-        return functools.partial(gradient, moving_params.take(params))
+            gradient = jax.value_and_grad(of_moving, argnums=(0, 1), has_aux=True)
+            return functools.partial(gradient, moving_params.take(params))
 
-    branches = [with_gradient(loss) for loss in losses]
+        branches = [with_gradient(loss) for loss in losses]
 
-    def add(carry, chunk):
-        *inputs, index = chunk
-        value, (d_params, d_rows) = _choose(index, branches, *inputs)
-        return jax.tree.map(jnp.add, carry, (value, d_params)), d_rows
+        def add(carry, chunk):
+            *inputs, index = chunk
+            value, (d_params, d_rows) = _choose(index, branches, *inputs)
+            return jax.tree.map(jnp.add, carry, (value, d_params)), d_rows
 
-    inputs = moving_rows.take(rows), rows, data
-    value, (d_params, _) = _zeros(branches[0], *map(_first, inputs))
-    (value, d_params), d_rows = jax.lax.scan(add, (value, d_params), (*inputs, choice))
+        value, (d_params, _) = _zeros(branches[0], *map(_first, chunks[:3]))
+        (value, d_params), d_rows = _loop(add, (value, d_params), chunks)
+        return value, d_params, d_rows
+
+    chunks = moving_rows.take(rows), rows, data, choice
+    value, d_params, d_rows = on_each_shard(of_shard, params, chunks, wire_dtype=wire_dtype)
     return value, (moving_params.alone(d_params), moving_rows.alone(d_rows))
 
 
-def _backward(losses, residuals, cotangents):
+def _backward(losses, wire_dtype, residuals, cotangents):
     d_total, _ = cotangents
     if isinstance(d_total, SymbolicZero):
         return None, None, None, None
@@ -137,6 +150,7 @@ def map_over_chunks(
     data: PyTree,
     *,
     choice: Int[Array, "chunks"] | None = None,
+    wire_dtype: DTypeLike | None = None,
 ) -> PyTree:
     """Returns function(params, chunk of data) for each chunk, [chunks, ...].
 
@@ -149,37 +163,47 @@ def map_over_chunks(
         params: What all chunks share.
         data: Arrays [chunks, ...] without a gradient.
         choice: Index into `functions` for each chunk; None means the first for all.
+        wire_dtype: See `sum_over_chunks`.
     """
-    return _map_over_chunks(tuple(functions), params, data, choice)
+    return _map_over_chunks(tuple(functions), wire_dtype, params, data, choice)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _map_over_chunks(functions, params, data, choice):
-    branches = [functools.partial(function, params) for function in functions]
-    return jax.lax.map(lambda chunk: _choose(chunk[1], branches, chunk[0]), (data, choice))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _map_over_chunks(functions, wire_dtype, params, data, choice):
+    def of_shard(params, chunks):
+        branches = [functools.partial(function, params) for function in functions]
+        mapped = jax.lax.map(lambda chunk: _choose(chunk[1], branches, chunk[0]), chunks)
+        return None, None, mapped
+
+    return on_each_shard(of_shard, params, (data, choice))[2]
 
 
-def _map_forward(functions, params, data, choice):
-    return _map_over_chunks(functions, params, data, choice), (params, data, choice)
+def _map_forward(functions, wire_dtype, params, data, choice):
+    mapped = _map_over_chunks(functions, wire_dtype, params, data, choice)
+    return mapped, (params, data, choice)
 
 
-def _map_backward(functions, residuals, d_out):
+def _map_backward(functions, wire_dtype, residuals, d_out):
     params, data, choice = residuals
 
-    def gradient(function):
-        def of_chunk(chunk, d_chunk):
-            return jax.vjp(lambda params: function(params, chunk), params)[1](d_chunk)[0]
+    def of_shard(params, chunks):
+        def gradient(function):
+            def of_chunk(chunk, d_chunk):
+                return jax.vjp(lambda params: function(params, chunk), params)[1](d_chunk)[0]
 
-        return of_chunk
+            return of_chunk
 
-    branches = [gradient(function) for function in functions]
+        branches = [gradient(function) for function in functions]
 
-    def add(d_params, chunk):
-        chunk_data, index, d_chunk = chunk
-        return jax.tree.map(jnp.add, d_params, _choose(index, branches, chunk_data, d_chunk)), None
+        def add(d_params, chunk):
+            chunk_data, index, d_chunk = chunk
+            d_chunk = _choose(index, branches, chunk_data, d_chunk)
+            return jax.tree.map(jnp.add, d_params, d_chunk), None
 
-    zeros = jax.tree.map(jnp.zeros_like, params)
-    return jax.lax.scan(add, zeros, (data, choice, d_out))[0], None, None
+        return None, _loop(add, jax.tree.map(jnp.zeros_like, params), chunks)[0], None
+
+    chunks = data, choice, d_out
+    return on_each_shard(of_shard, params, chunks, wire_dtype=wire_dtype)[1], None, None
 
 
 _map_over_chunks.defvjp(_map_forward, _map_backward)
@@ -218,6 +242,14 @@ def _choose(
     index: jax.Array | None, branches: Sequence[Callable[..., Any]], *inputs: PyTree
 ) -> Any:
     return branches[0](*inputs) if index is None else jax.lax.switch(index, branches, *inputs)
+
+
+def _loop(add: Callable[..., Any], carry: PyTree, chunks: PyTree) -> tuple[PyTree, PyTree]:
+    """Returns what jax.lax.scan does; a single chunk needs no loop."""
+    if len(jax.tree.leaves(chunks)[0]) > 1:
+        return jax.lax.scan(add, carry, chunks)
+    carry, result = add(carry, _first(chunks))
+    return carry, jax.tree.map(lambda x: x[None], result)
 
 
 def _first(tree: PyTree) -> PyTree:

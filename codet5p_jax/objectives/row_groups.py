@@ -13,6 +13,7 @@ from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Int
 
+from codet5p_jax.objectives.row_shards import num_row_shards
 from codet5p_jax.typing import PyTree
 
 SUBLANES = 8  # rows of a TPU tile: lengths are multiples of it
@@ -57,7 +58,7 @@ def group_rows(tokens: Int[Array, "batch length"], *, count: int, num_lengths: i
     Raises:
         ValueError: The groups do not divide the batch, or not its part on one device.
     """
-    blocks = num_data_shards()
+    blocks = num_row_shards()
     batch, length = tokens.shape
     if batch % (blocks * count):
         raise ValueError(
@@ -85,15 +86,6 @@ def row_lengths(tokens: Int[Array, "batch length"]) -> Int[Array, "batch"]:
     """Returns the positions of each row up to its last token."""
     positions = jnp.arange(1, tokens.shape[1] + 1)
     return jnp.max(jnp.where(tokens != 0, positions[None], 0), axis=1)
-
-
-def num_data_shards() -> int:
-    """Returns how many parts of the batch lie on devices of their own, 1 outside a mesh."""
-    mesh = jax.sharding.get_abstract_mesh()
-    axes = nn.logical_to_mesh_axes(("batch",))
-    target = axes[0] if axes else None
-    names = (target,) if isinstance(target, str) else target or ()
-    return math.prod(mesh.shape[name] for name in names if name in mesh.shape)
 
 
 def _split(order: Array, rows: Array, count: int) -> Array:

@@ -14,6 +14,7 @@ from codet5p_jax.objectives.losses import TokenLoss, chunked_token_cross_entropy
 from codet5p_jax.objectives.metrics import nonpadding_share
 from codet5p_jax.objectives.objective import BatchShapes, check_features
 from codet5p_jax.objectives.ranges import Range, check_ranges
+from codet5p_jax.objectives.row_shards import rows_stay_apart
 from codet5p_jax.typing import Batch, Metrics, PyTree, WeightedMean
 
 _RANGES = {
@@ -104,7 +105,7 @@ class Seq2SeqObjective:
         return float(seq2seq_training_flops(config, rows=rows, inputs=inputs, targets=targets))
 
     def _token_loss(self, params: PyTree, batch: Batch, rng: jax.Array, train: bool) -> TokenLoss:
-        if self.microbatches == 1:
+        if self.microbatches == 1 and not rows_stay_apart():
             return self._loss_of_rows(params, batch, rng, train)
 
         def loss(params: PyTree, _: PyTree, data: Any) -> tuple[Any, TokenLoss]:
@@ -112,8 +113,11 @@ class Seq2SeqObjective:
             return self._loss_of_rows(params, part, rng, train).total_and_sums()
 
         parts = microbatches(dict(batch), self.microbatches)
-        rngs = jax.random.split(rng, self.microbatches)
-        total, sums = sum_over_chunks([loss], params, {}, (parts, rngs))
+        # A single part draws what the undivided batch does, on whatever devices.
+        rngs = rng[None] if self.microbatches == 1 else jax.random.split(rng, self.microbatches)
+        total, sums = sum_over_chunks(
+            [loss], params, {}, (parts, rngs), wire_dtype=self.model.config.dtype
+        )
         return sums.with_total(total)
 
     def _loss_of_rows(self, params: PyTree, batch: Batch, rng: jax.Array, train: bool) -> TokenLoss:

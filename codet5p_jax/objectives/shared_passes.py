@@ -123,7 +123,11 @@ class SharedPasses:
 
         functions = [of_length(length) for length in groups.lengths]
         data = groups.split(tokens), jax.random.split(rng, groups.count)
-        return groups.join(map_over_chunks(functions, params, data, choice=groups.choice))
+        wire_dtype = self.model.config.dtype
+        mapped = map_over_chunks(
+            functions, params, data, choice=groups.choice, wire_dtype=wire_dtype
+        )
+        return groups.join(mapped)
 
     def _sum_over_groups(
         self,
@@ -144,7 +148,12 @@ class SharedPasses:
         losses = [of_length(length) for length in groups.lengths]
         parts = (*groups.split(data), jax.random.split(rng, groups.count))
         total, sums = sum_over_chunks(
-            losses, self.params, groups.split(encoded), parts, choice=groups.choice
+            losses,
+            self.params,
+            groups.split(encoded),
+            parts,
+            choice=groups.choice,
+            wire_dtype=self.model.config.dtype,
         )
         return sums.with_total(total)
 

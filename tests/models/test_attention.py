@@ -87,8 +87,8 @@ def _module(**changes):
     return Attention(**sizes | changes)
 
 
-def _attend(module, x, source, *, mask, bias, train=False):
-    return module(x, module.keys_and_values(source), mask=mask, bias=bias, train=train)
+def _attend(module, x, source, *, mask, bias, keep=None):
+    return module(x, module.keys_and_values(source), mask=mask, bias=bias, keep=keep)
 
 
 def _layer(oracle, stack, name, index=0):
@@ -135,26 +135,21 @@ def test_cross_attention_equals_transformers(oracle, rng):
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_dropout_of_probabilities_drops_whole_keys(oracle, rng):
-    """With values that count the keys, a dropped key is missing from every query alike."""
+def test_a_dropped_key_is_missing_from_every_query(oracle, rng):
+    """Of equal weights, what is left is the mean of all keys' values, the kept ones doubled."""
     variables = _layer(oracle, "encoder", "attention")
     source = jax.random.normal(rng, [1, 7, 16])
     x = jnp.zeros([1, 4, 16])  # all queries weigh all keys the same
-
-    def attended(train):
-        return _module(dropout_rate=0.5).apply(
-            variables,
-            x,
-            source,
-            mask=AttentionMask(),
-            bias=None,
-            train=train,
-            method=_attend,
-            rngs={"dropout": rng},
-        )
-
-    np.testing.assert_allclose(attended(True)[:, 0], attended(True)[:, 3], rtol=1e-6)
-    assert not np.allclose(attended(True), attended(False))
+    keep = jnp.ones([1, 7, 3], bool).at[0, jnp.array([1, 4])].set(False)
+    module = _module(dropout_rate=0.5)
+    dropped = module.apply(
+        variables, x, source, mask=AttentionMask(), bias=None, keep=keep, method=_attend
+    )
+    kernels = variables["params"]
+    values = np.asarray(source[0] @ kernels["value"]["kernel"])
+    mean = np.delete(values, [1, 4], axis=0).sum(0) * 2 / 7
+    expected = np.broadcast_to(mean @ kernels["out"]["kernel"], [1, 4, 16])
+    np.testing.assert_allclose(dropped, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_any_function_can_attend(rng):

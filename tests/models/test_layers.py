@@ -33,7 +33,7 @@ def test_norm_equals_transformers(oracle, x):
 def test_feed_forward_equals_transformers(oracle, x):
     theirs = oracle.torch_model.encoder.block[1].layer[1].DenseReluDense(_torch(x)).detach()
     params = _layer(oracle.params["encoder"]["layers"]["mlp"], 1)
-    ours = FeedForward(mlp_dim=20).apply(params, x, train=False)
+    ours = FeedForward(mlp_dim=20).apply(params, x)
     np.testing.assert_allclose(ours, theirs, **CLOSE)
 
 
@@ -41,15 +41,15 @@ def test_gated_feed_forward_equals_transformers(gated_oracle, x):
     theirs = gated_oracle.torch_model.decoder.block[0].layer[2].DenseReluDense(_torch(x)).detach()
     params = _layer(gated_oracle.params["decoder"]["layers"]["mlp"])
     module = FeedForward(mlp_dim=20, activation=gelu_new, gated=True)
-    np.testing.assert_allclose(module.apply(params, x, train=False), theirs, **CLOSE)
+    np.testing.assert_allclose(module.apply(params, x), theirs, **CLOSE)
 
 
 def test_feed_forward_matches_numpy(rng, x):
     module = FeedForward(mlp_dim=20)
-    variables = nn.unbox(module.init(rng, x, train=False))
+    variables = nn.unbox(module.init(rng, x))
     wi, wo = (np.asarray(variables["params"][name]["kernel"]) for name in ("wi", "wo"))
     expected = np.maximum(np.asarray(x) @ wi, 0) @ wo
-    np.testing.assert_allclose(module.apply(variables, x, train=False), expected, **CLOSE)
+    np.testing.assert_allclose(module.apply(variables, x), expected, **CLOSE)
 
 
 def test_norm_of_a_constant_is_its_sign():
@@ -59,7 +59,7 @@ def test_norm_of_a_constant_is_its_sign():
 
 
 def test_kernels_carry_logical_axes(rng, x):
-    variables = FeedForward(mlp_dim=20, gated=True).init(rng, x, train=False)
+    variables = FeedForward(mlp_dim=20, gated=True).init(rng, x)
     spec = nn.get_partition_spec(variables)["params"]
     assert spec["wi_0"]["kernel"] == jax.sharding.PartitionSpec("embed", "mlp")
     assert spec["wo"]["kernel"] == jax.sharding.PartitionSpec("mlp", "embed")
@@ -72,15 +72,18 @@ def test_computation_in_bfloat16_keeps_float32_parameters(rng, x):
     assert module.apply(variables, x).dtype == jnp.bfloat16
 
 
-def test_dropout_drops_hidden_units_in_training_only(rng, x):
+def test_hidden_units_that_do_not_stay_change_nothing(rng, x):
+    """Against the block without those units, the others scaled by one over what stays."""
     module = FeedForward(mlp_dim=20, dropout_rate=0.5)
-    variables = nn.unbox(module.init(rng, x, train=False))
-    evaluated = module.apply(variables, x, train=False)
-    trained = [module.apply(variables, x, train=True, rngs={"dropout": rng}) for _ in range(2)]
-    np.testing.assert_array_equal(trained[0], trained[1])  # the same rng, the same dropout
-    assert not np.allclose(trained[0], evaluated)
+    variables = nn.unbox(module.init(rng, x))
+    keep = np.arange(20) < 10
+    kernels = variables["params"]
+    h = np.maximum(np.asarray(x) @ kernels["wi"]["kernel"][:, :10], 0) / 0.5
+    expected = h @ kernels["wo"]["kernel"][:10]
+    dropped = module.apply(variables, x, jnp.broadcast_to(keep, [x.shape[0], 20]))
+    np.testing.assert_allclose(dropped, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_feed_forward_rejects_a_missing_batch_axis(rng):
     with pytest.raises(Exception, match="batch length embed"):
-        FeedForward(mlp_dim=16).init(rng, jnp.ones([2, 8]), train=False)
+        FeedForward(mlp_dim=16).init(rng, jnp.ones([2, 8]))

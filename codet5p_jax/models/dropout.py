@@ -1,0 +1,83 @@
+"""Dropout whose choices belong to rows of the global batch, wherever a row is computed.
+
+All masks of a stack are drawn in one piece: a generator in each layer, and in each place that
+reads its mask, is half of what a compiler has to do, and what it makes of the keys runs on a
+TPU's scalar unit.
+"""
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+def keep_masks(
+    rng: jax.Array, rate: float, rows: int, shapes: Mapping[str, Sequence[int]]
+) -> dict[str, Bool[Array, "batch ..."]]:
+    """Returns name -> [batch, *shape]: which entries stay, each with probability ``1 - rate``.
+
+    A row's masks depend on the rng and on the row's index in the global batch alone. So a step
+    computes the same on any mesh, also where each device draws for its own rows (jax.shard_map).
+
+    Args:
+        rng: One key for all rows.
+        rate: Probability of dropping an entry.
+        rows: Number of rows at hand.
+        shapes: Name -> shape of the mask of one row.
+    """
+    sizes = [math.prod(shape) for shape in shapes.values()]
+
+    def draw(row: Int[Array, ""]) -> Bool[Array, "entries"]:
+        return jax.random.bernoulli(jax.random.fold_in(rng, row), 1 - rate, [sum(sizes)])
+
+    # Drawn here, not again, with the whole generator, by each instruction that reads a mask.
+    drawn = jax.lax.optimization_barrier(jax.vmap(draw)(global_rows(rows)))
+    ends = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
+    masks = jnp.split(drawn, ends, axis=1)
+    return {
+        name: mask.reshape(rows, *shape)
+        for (name, shape), mask in zip(shapes.items(), masks, strict=True)
+    }
+
+
+def drop(
+    x: Float[Array, "batch ..."], keep: Bool[Array, "batch ..."] | None, rate: float
+) -> Float[Array, "batch ..."]:
+    """Returns `x` where `keep`, scaled by ``1 / (1 - rate)``, and 0 elsewhere.
+
+    Args:
+        x: Any.
+        keep: As large as `x`, or 1 along axes that share a choice; None keeps all, unscaled.
+        rate: Probability that an entry was dropped with.
+    """
+    return x if keep is None else _scale_kept(x, keep, 1 / (1 - rate))
+
+
+def global_rows(count: int) -> Int[Array, "batch"]:
+    """Returns the indices in the global batch of the `count` rows at hand.
+
+    Under jax.shard_map these are one device's rows, of all the mesh axes that it splits.
+    """
+    split = jax.sharding.get_abstract_mesh().manual_axes
+    first = jax.lax.axis_index(split) * count if split else 0
+    return first + jnp.arange(count, dtype=jnp.int32)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _scale_kept(x, keep, factor):
+    """Its own gradient keeps the mask as it is drawn, instead of as large as `x`."""
+    return jnp.where(keep, x * factor, jnp.zeros_like(x))
+
+
+def _scale_kept_forward(x, keep, factor):
+    return _scale_kept(x, keep, factor), keep
+
+
+def _scale_kept_backward(factor, keep, d_out):
+    return _scale_kept(d_out, keep, factor), None
+
+
+_scale_kept.defvjp(_scale_kept_forward, _scale_kept_backward)
