@@ -1,6 +1,7 @@
 """Functions in a config have names, so that the config can be written as JSON and read back."""
 
 import importlib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ def function_name(function: Callable[..., Any]) -> str:
     Raises:
         ValueError: The function can be reached by no path (a lambda, a closure, a partial).
     """
+    function = inspect.unwrap(function)  # gin passes a function in a wrapper
     for path, namespace in PUBLIC_NAMESPACES:
         for name, value in vars(namespace).items():
             if value is function:

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import pytest
 from flax import linen as nn
@@ -17,6 +19,12 @@ from codet5p_jax.models.function_names import function_from_name, function_name
 def test_a_function_survives_its_name(function, name):
     assert function_name(function) == name
     assert function_from_name(name) is function
+
+
+def test_a_function_that_gin_wraps_keeps_its_name():
+    policy = jax.checkpoint_policies.dots_saveable
+    wrapped = functools.wraps(policy)(lambda *args, **kwargs: policy(*args, **kwargs))
+    assert function_name(wrapped) == "jax.checkpoint_policies.dots_saveable"
 
 
 def test_a_lambda_has_no_name():
