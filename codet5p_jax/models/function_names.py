@@ -21,13 +21,8 @@ def function_name(function: Callable[..., Any]) -> str:
     Raises:
         ValueError: The function can be reached by no path (a lambda, a closure, a partial).
     """
-    function = inspect.unwrap(function)  # gin passes a function in a wrapper
-    for path, namespace in PUBLIC_NAMESPACES:
-        for name, value in vars(namespace).items():
-            if value is function:
-                return f"{path}.{name}"
-    path = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}"
-    if _lookup(path) is not function:
+    path = _path(function) or _path(inspect.unwrap(function))  # gin passes it in a wrapper
+    if path is None:
         raise ValueError(
             f"{function!r} has no name that a JSON file could hold: it is no module-level "
             "function. Define it at the top level of a module and pass it from there."
@@ -48,6 +43,15 @@ def function_from_name(path: str) -> Callable[..., Any]:
             "installed here; is the package that defined it missing?"
         )
     return function
+
+
+def _path(function: Callable[..., Any]) -> str | None:
+    for path, namespace in PUBLIC_NAMESPACES:
+        for name, value in vars(namespace).items():
+            if value is function:
+                return f"{path}.{name}"
+    path = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}"
+    return path if _lookup(path) is function else None
 
 
 def _lookup(path: str) -> Any:
