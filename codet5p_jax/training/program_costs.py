@@ -18,8 +18,6 @@ from codet5p_jax.training.hlo.loops import trip_count
 from codet5p_jax.training.hlo.parser import Computation, Instruction, Module, parse
 from codet5p_jax.training.hlo.traffic import hbm_bytes
 
-_OP_NAME = re.compile(r'op_name="([^"]*)"')
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProgramCosts:
@@ -197,7 +195,7 @@ class _Accountant:
         total.add(self._computation(self._module.called(loop, "condition")), times=trips + 1)
 
     def _assumed_trips(self, total: _Tally, loop: Instruction) -> int:
-        name = f"the loop {loop.name}{_origin(loop)}"
+        name = f"the loop {loop.name}{_named_origin(loop)}"
         if self._unknown_trips is None:
             raise ValueError(
                 f"The program does not tell how often {name} runs; give unknown_trips, the number "
@@ -231,16 +229,15 @@ def _add_custom_call(total: _Tally, call: Instruction) -> None:
         return
     estimate = cost_estimate(call)
     if estimate is None:
+        named = f"{target(call)} ({call.name}{_named_origin(call)})"
         total.unknown[
-            f"FLOPs of the custom call {target(call)} ({call.name}{_origin(call)}): counted as 0, "
-            "its bytes as those of its operands and results."
+            f"FLOPs of the custom call {named}: counted as 0, its bytes as those of its operands "
+            "and results."
         ] = None
         return
     total.flops += estimate.flops
     total.transcendentals += estimate.transcendentals
 
 
-def _origin(instruction: Instruction) -> str:
-    """Returns where in the traced function an instruction comes from."""
-    found = _OP_NAME.search(instruction.attributes_text)
-    return f" of {found.group(1)}" if found else ""
+def _named_origin(instruction: Instruction) -> str:
+    return f" of {instruction.origin}" if instruction.origin else ""

@@ -12,7 +12,7 @@ import re
 
 import numpy as np
 
-from codet5p_jax.training.hlo.parser import Computation, Instruction
+from codet5p_jax.training.hlo.parser import Computation, Instruction, integers
 from codet5p_jax.training.hlo.shapes import Buffer
 
 # What XLA counts as one FLOP per element of the result, and as one transcendental.
@@ -84,13 +84,9 @@ def _elements(instruction: Instruction) -> int:
     return instruction.buffers[0].elements
 
 
-def _numbers(text: str | None) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", text or "")]
-
-
 def _dot_flops(computation: Computation, dot: Instruction) -> int:
     left = computation.operand(dot, 0).buffers[0]
-    contracted = _numbers(dot.attribute("lhs_contracting_dims"))
+    contracted = integers(dot.attribute("lhs_contracting_dims"))
     return 2 * _elements(dot) * math.prod(left.dimensions[axis] for axis in contracted)
 
 

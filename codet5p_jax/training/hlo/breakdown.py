@@ -8,7 +8,6 @@ from codet5p_jax.training.hlo.loops import trip_count
 from codet5p_jax.training.hlo.parser import Computation, Module, parse
 from codet5p_jax.training.hlo.traffic import hbm_bytes
 
-_OP_NAME = re.compile(r'op_name="([^"]*)"')
 _CALLED = re.compile(r"%([\w.\-]+)")
 
 
@@ -52,7 +51,7 @@ def heaviest_instructions(text: str, *, count: int = 20) -> Sequence[Instruction
         InstructionTraffic(
             name=instruction.name,
             opcode=instruction.opcode,
-            origin=_origin(instruction.attributes_text),
+            origin=instruction.origin,
             type_text=instruction.type_text,
             runs=runs,
             hbm_bytes=runs * moved,
@@ -77,8 +76,3 @@ def _executions(
             listed = instruction.attributes_text.partition(", metadata=")[0]
             for name in _CALLED.findall(listed):
                 yield from _executions(module, module.computations[name], runs=runs)
-
-
-def _origin(attributes: str) -> str:
-    found = _OP_NAME.search(attributes)
-    return found.group(1) if found else ""

@@ -10,6 +10,7 @@ from codet5p_jax.training.hlo.parser import (
     Computation,
     Instruction,
     Module,
+    integers,
     starts_collective,
 )
 
@@ -197,7 +198,7 @@ def _groups(module: Module, instruction: Instruction) -> Sequence[Sequence[int]]
         groups = [[int(device) for device in row.split(",")] for row in rows]
         return groups or [range(module.devices)]
     if iota := _IOTA.search(text):
-        shape, sizes, order = (_integers(part) for part in iota.groups())
+        shape, sizes, order = (integers(part) for part in iota.groups())
         return _transposed(sizes, order).reshape(shape).tolist()
     if mesh := _MESH.search(text):
         return _mesh_groups(*mesh.groups())
@@ -236,9 +237,9 @@ def _device_ids(text: str | None, sizes: Sequence[int]) -> np.ndarray:
     if text is None:
         return np.arange(int(np.prod(sizes))).reshape(sizes)
     if not text.startswith("["):
-        return np.asarray(_integers(text)).reshape(sizes)
+        return np.asarray(integers(text)).reshape(sizes)
     shape, _, order = text.partition("T")
-    return _transposed(_integers(shape), _integers(order)).reshape(sizes)
+    return _transposed(integers(shape), integers(order)).reshape(sizes)
 
 
 def _transposed(sizes: Sequence[int], order: Sequence[int]) -> np.ndarray:
@@ -250,10 +251,6 @@ def _size_of_ranges(text: str) -> int:
     """Returns how many numbers "1,2" or "0:15" name."""
     ends = [[int(number) for number in part.split(":")] for part in text.split(",")]
     return sum(last - first + 1 for first, *_, last in ([*end, end[-1]] for end in ends))
-
-
-def _integers(text: str | None) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", text or "")]
 
 
 def _reaches_over(

@@ -7,7 +7,7 @@ import re
 from codet5p_jax.training.hlo.parser import Instruction
 
 _ESTIMATE = re.compile(r'"cost_estimate":\s*(\{[^{}]*\})')
-# they name, join or mark memory
+# They name, join or mark memory.
 # fmt: off
 _FREE_TARGETS = frozenset({
     "AllocateBuffer", "ConcatBitcast", "AssumeGatherIndicesInBound", "AsyncCollectiveStart",

@@ -11,6 +11,7 @@ _HEADER = re.compile(r"(ENTRY )?%?([\w.\-]+) (?:\(.*)?\{$")
 _INSTRUCTION = re.compile(r"\s+(ROOT )?%?([\w.\-]+) = (.*?)\s([a-z][\w\-]*)\((.*)$")
 _OPERAND = re.compile(r"%([\w.\-]+)")
 _PARENTHESIS = re.compile(r"[()]")
+_OP_NAME = re.compile(r'op_name="([^"]*)"')
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,12 @@ class Instruction:
     def buffers(self) -> tuple[Buffer, ...]:
         """Returns the arrays of the result, flat."""
         return buffers_of_type(self.type_text)
+
+    @property
+    def origin(self) -> str:
+        """Returns where in the traced function it comes from; empty where the compiler made it."""
+        found = _OP_NAME.search(self.attributes_text)
+        return found.group(1) if found else ""
 
     def attribute(self, name: str) -> str | None:
         """Returns the text of an attribute, such as "{1}" of `lhs_contracting_dims`; None: absent.
@@ -227,6 +234,15 @@ def _instruction(line: str) -> tuple[bool, Instruction]:
         arguments=arguments,
         attributes_text=rest[end + 1 :],
     )
+
+
+def integers(text: str | None) -> list[int]:
+    """Returns the numbers in a text, such as "{0,2}"; none where there is no text.
+
+    Args:
+        text: Of an attribute.
+    """
+    return [int(number) for number in re.findall(r"\d+", text or "")]
 
 
 def _closing_parenthesis(text: str) -> int:

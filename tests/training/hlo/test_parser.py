@@ -70,6 +70,16 @@ def test_attributes_keep_their_brackets():
     assert module.devices == 1
 
 
+def test_an_instruction_tells_where_it_comes_from_unless_the_compiler_made_it():
+    lines = (
+        "  %a = f32[2]{0} parameter(0)\n"
+        '  ROOT %s = f32[2]{0} sine(%a), metadata={op_type="x" op_name="jit(f)/sin"}\n'
+    )
+    module = parse("HloModule m\n\nENTRY %main (a: f32[2]) -> f32[2] {\n" + lines + "}\n")
+    instructions = module.computations["main"].instructions
+    assert (instructions["s"].origin, instructions["a"].origin) == ("jit(f)/sin", "")
+
+
 def test_the_text_of_a_compiled_function_can_be_read():
     text = jax.jit(lambda x: jnp.sin(x) @ x).lower(jnp.ones((3, 3))).compile().as_text()
     module = parse(text)
