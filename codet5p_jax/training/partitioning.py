@@ -56,17 +56,15 @@ def standard_logical_axis_rules(
 
 @dataclasses.dataclass(frozen=True)
 class DataLayout:
-    """Which rows of the global batch this process feeds.
+    """How a global batch is cut; which rows a process feeds tells multihost.local_rows.
 
     Attributes:
         batch_size: Rows of the global batch.
-        shard_id: Index of this process among those that feed batches.
-        num_shards: Number of processes that feed batches.
+        num_parts: Parts of it that lie on devices of their own.
     """
 
     batch_size: int
-    shard_id: int
-    num_shards: int
+    num_parts: int
 
 
 class Partitioner:
@@ -123,19 +121,19 @@ class Partitioner:
         return _num_devices(self.mesh, self.batch_axes[0])
 
     def get_data_layout(self, batch_size: int) -> DataLayout:
-        """Returns the rows that this process feeds.
+        """Returns how a batch of so many rows is cut.
 
         Raises:
             ValueError: When the mesh axes of the batch do not divide it.
         """
-        shards = self.num_batch_shards
-        if batch_size % shards:
+        parts = self.num_batch_shards
+        if batch_size % parts:
             raise ValueError(
-                f"The batch has {batch_size} rows, which the {shards} devices along "
+                f"The batch has {batch_size} rows, which the {parts} devices along "
                 f"{_named(self.batch_axes[0])} do not divide; use a batch of "
-                f"{-(-batch_size // shards) * shards} rows."
+                f"{-(-batch_size // parts) * parts} rows."
             )
-        return DataLayout(batch_size, jax.process_index(), jax.process_count())
+        return DataLayout(batch_size, parts)
 
     def get_logical_axes(self, train_state: Any) -> Any:
         """Returns the state's logical axes; it must still carry its names (flax metadata)."""

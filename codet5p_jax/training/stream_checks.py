@@ -9,7 +9,7 @@ from typing import Any
 
 from codet5p_jax.objectives.objective import BatchShapes, Objective
 from codet5p_jax.training.curriculum import Curriculum
-from codet5p_jax.training.partitioning import Partitioner
+from codet5p_jax.training.partitioning import DataLayout, Partitioner
 
 ShapesOf = Callable[[Any], BatchShapes]  # dataset of a Stream -> shapes of its batches
 
@@ -48,21 +48,21 @@ def check_batches(objective: Objective, shapes: BatchShapes, *, partitioner: Par
     """
     objective.check_shapes(shapes)
     [batch_size] = {shape[0] for shape in shapes.values()}
-    _check_mesh(batch_size, partitioner)
-    _check_microbatches(getattr(objective, "microbatches", 1), batch_size, partitioner)
+    layout = _layout(batch_size, partitioner)
+    _check_microbatches(getattr(objective, "microbatches", 1), layout)
 
 
-def _check_mesh(batch_size: int, partitioner: Partitioner) -> None:
+def _layout(batch_size: int, partitioner: Partitioner) -> DataLayout:
     try:
-        partitioner.get_data_layout(batch_size)
+        return partitioner.get_data_layout(batch_size)
     except ValueError as error:
         raise ValueError(
             f"{error} Set DatasetConfig.batch_size, a BATCH_SIZE of the recipe, or NUM_PARTITIONS."
         ) from error
 
 
-def _check_microbatches(count: int, batch_size: int, partitioner: Partitioner) -> None:
-    devices = partitioner.num_batch_shards
+def _check_microbatches(count: int, layout: DataLayout) -> None:
+    batch_size, devices = layout.batch_size, layout.num_parts
     fitting = [n for n in range(1, batch_size + 1) if batch_size % (n * devices) == 0]
     if count not in fitting:
         raise ValueError(

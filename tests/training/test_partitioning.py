@@ -7,7 +7,7 @@ import pytest
 from flax import linen as nn
 from jax.sharding import PartitionSpec
 
-from codet5p_jax.training.partitioning import Partitioner, standard_logical_axis_rules
+from codet5p_jax.training.partitioning import DataLayout, Partitioner, standard_logical_axis_rules
 from codet5p_jax.training.state import TrainState
 
 
@@ -88,6 +88,11 @@ def test_activations_lie_where_their_logical_axes_say():
     spec = PartitionSpec()
     y = partitioner.partition(activation, (spec,), None)(jnp.arange(32.0).reshape(4, 8))
     assert y.sharding.shard_shape(y.shape) == (1, 4)
+
+
+def test_a_batch_is_cut_along_slice_and_data_alone():
+    partitioner = _partitioner(num_slices=2, num_partitions=2)
+    assert partitioner.get_data_layout(12) == DataLayout(batch_size=12, num_parts=4)
 
 
 def test_a_batch_lies_along_slice_and_data():
