@@ -1,8 +1,8 @@
 """Every pod recipe compiled for its slice, and the table of docs/pods.md made of the figures.
 
-``python -m benchmarks.precompile_all`` compiles all of gin/pods, each phase in a process of its own
-that frees its memory; with names, those alone; with --table it only writes the table anew. Figures
-lie in benchmarks/results/precompile, a file for each recipe.
+``python -m benchmarks.precompile_all`` compiles all of gin/pods, each recipe in a process of its
+own that frees its memory; with names, those alone; with --table it only writes the table anew.
+Figures lie in benchmarks/results/precompile, a file for each recipe.
 """
 
 import argparse
@@ -13,8 +13,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from codet5p_jax.cli.precompile_figures import Figures, versions
-from codet5p_jax.cli.precompile_tables import mesh_text
+from codet5p_jax.cli.precompile_figures import Figures, fits, versions
+from codet5p_jax.cli.precompile_tables import mesh_text, needed_text
 from codet5p_jax.cli.precompile_trials import Outcome, compile_in_child
 from codet5p_jax.cli.quiet import silenced_stderr
 from codet5p_jax.cli.results import now, write_results
@@ -124,7 +124,7 @@ def refresh(
         results / f"{name}.json",
         {"recipe": name, "time": now(), "versions": versions(), "phases": phases},
     )
-    return all(phase["fits"] and phase["spare"] >= SPARE for phase in phases)
+    return all(fits(phase, spare=SPARE) for phase in phases)
 
 
 def figures_of(results: pathlib.Path) -> Mapping[str, Sequence[Figures]]:
@@ -184,9 +184,8 @@ def _row(recipe: str, phase: Figures) -> Sequence[str]:
         (phase["remat_policy"] or "none").rpartition(".")[2],
     ]
     if not phase["fits"]:
-        needed = phase["hbm_bytes"]
-        amount = f"{needed / GIB:.2f}" if needed else "more than there is"
-        return [*about, amount, "does not fit", *[""] * (len(HEADER) - len(about) - 2)]
+        needed = needed_text(phase).removesuffix(" GiB")
+        return [*about, needed, "does not fit", *[""] * (len(HEADER) - len(about) - 2)]
     return [
         *about,
         f"{phase['hbm_bytes'] / GIB:.2f} of {phase['usable_hbm_bytes'] / GIB:.2f}",

@@ -12,11 +12,11 @@ from codet5p_jax.cli import gin_config, precompile_modes
 from codet5p_jax.cli.precompile_figures import Figures, compile_phases, parse_recipe, versions
 from codet5p_jax.cli.precompile_page import write_page
 from codet5p_jax.cli.precompile_tables import phase_table
+from codet5p_jax.cli.precompile_trials import DOES_NOT_FIT
 from codet5p_jax.cli.results import results_console, write_results
 from codet5p_jax.training.saved_steps import compilation_cache_at
 from codet5p_jax.training.slice_shapes import SLICE_SHAPES
 
-DOES_NOT_FIT = 1  # exit code
 CACHE = "compilation_cache"  # folder below that of --save
 
 

@@ -41,7 +41,7 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags that say what `--search` shall try."""
     group = parser.add_argument_group("what --search tries, in place of what it would choose")
     group.add_argument("--search_mesh", metavar="16x1,8x2", help="(data x model) of a slice")
-    group.add_argument("--search_fsdp", metavar="off,on", default="off,on")
+    group.add_argument("--search_fsdp", metavar="off,on")
     group.add_argument("--search_remat", metavar="NAMES", help="files of gin/remat")
     group.add_argument("--search_microbatches", metavar="1,2,4", help="values of MICROBATCHES")
 
@@ -58,9 +58,7 @@ def search(arguments: argparse.Namespace) -> Sequence[Figures]:
     main, *others = _phases(program, arguments.phase)
 
     def attempt(candidate: Candidate, phases: Sequence[str] = (main,)) -> Outcome:
-        words = _words(
-            arguments, topology=arguments.topology, gin_file=candidate.gin_file, more=candidate
-        )
+        words = _words(arguments, arguments.topology, candidate)
         outcome = _compiled(words, phases, spare=arguments.spare)
         _say(console, f"{candidate}, phase {phases[0]}: {outcome}")
         return outcome
@@ -99,7 +97,7 @@ def smallest(arguments: argparse.Namespace) -> Sequence[Figures]:
 
     def attempt(topology: str) -> Outcome:
         phases = _phases(programs[topology], arguments.phase)
-        words = _words(arguments, topology=topology)
+        words = _words(arguments, topology)
         outcomes[topology] = _compiled(words, phases, spare=arguments.spare)
         _say(console, f"{topology}: {outcomes[topology]}")
         return outcomes[topology]
@@ -191,13 +189,18 @@ def _remat(word: str) -> str:
 def _program(
     arguments: argparse.Namespace, topology: str, candidate: Candidate | None = None
 ) -> Program:
-    files = [candidate.gin_file] if candidate else []
-    return parse_recipe(
-        [*arguments.gin_file, *files] if arguments.gin_file else [],
-        [*arguments.gin_bindings, *(candidate.bindings if candidate else ())],
-        topology=topology,
-        num_slices=arguments.num_slices,
-    )
+    files, bindings = _configuration(arguments, candidate)
+    return parse_recipe(files, bindings, topology=topology, num_slices=arguments.num_slices)
+
+
+def _configuration(
+    arguments: argparse.Namespace, candidate: Candidate | None
+) -> tuple[Sequence[str], Sequence[str]]:
+    """Returns gin files and bindings: those given, and behind them the candidate's."""
+    files, bindings = arguments.gin_file, arguments.gin_bindings
+    if candidate is None or not files:  # without a recipe there is nothing to stand behind
+        return files, bindings
+    return [*files, candidate.gin_file], [*bindings, *candidate.bindings]
 
 
 def _built(
@@ -230,14 +233,10 @@ def _compiled(words: Sequence[str], phases: Sequence[str], *, spare: float) -> O
 
 
 def _words(
-    arguments: argparse.Namespace,
-    *,
-    topology: str,
-    gin_file: str | None = None,
-    more: Candidate | None = None,
+    arguments: argparse.Namespace, topology: str, candidate: Candidate | None = None
 ) -> Sequence[str]:
-    files = [*arguments.gin_file, *([gin_file] if gin_file else [])]
-    bindings = [*arguments.gin_bindings, *(more.bindings if more else ())]
+    """Returns the command line of precompile that compiles a candidate, or the recipe as it is."""
+    files, bindings = _configuration(arguments, candidate)
     return [
         *(f"--gin_file={name}" for name in files),
         *(f"--gin_bindings={binding}" for binding in bindings),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from codet5p_jax.cli.precompile_figures import Figures
-from codet5p_jax.cli.precompile_tables import WAYS_OUT, collective_text, mesh_text
+from codet5p_jax.cli.precompile_tables import WAYS_OUT, collective_text, mesh_text, needed_text
 from codet5p_jax.evaluation.charts import bar
 from codet5p_jax.evaluation.markup import Markup, definitions, folded, join, table, tag
 from codet5p_jax.training.chips import GIB
@@ -57,9 +57,8 @@ def page(phases: Sequence[Figures], *, recipe: str, versions: Mapping[str, str])
 def _phase(figures: Figures) -> Markup:
     heading = tag("h2", f"Phase {figures['phase']}: {mesh_text(figures['mesh'])}")
     if not figures["fits"]:
-        needed = figures["hbm_bytes"]
-        amount = _gib(needed) if needed else "more than there is"
-        text = f"Does not fit: needs {amount} of {_gib(figures['usable_hbm_bytes'])}. {WAYS_OUT}"
+        needed, there = needed_text(figures), _gib(figures["usable_hbm_bytes"])
+        text = f"Does not fit: needs {needed} of {there}. {WAYS_OUT}"
         said = folded("What the compiler says", tag("pre", figures["said"]))
         return tag("section", heading, tag("p", text, class_="warn"), _setting(figures), said)
     return tag(

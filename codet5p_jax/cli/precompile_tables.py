@@ -42,11 +42,9 @@ def phase_rows(figures: Figures) -> list[tuple[str, str]]:
     """
     there = f"{figures['usable_hbm_bytes'] / GIB:.2f} GiB"
     if not figures["fits"]:
-        needed = figures["hbm_bytes"]
-        amount = f"{needed / GIB:.2f} GiB" if needed else "more than there is"
-        return [("HBM", amount), ("HBM there", there)]
+        return [("HBM", needed_text(figures)), ("HBM there", there)]
     return [
-        ("HBM", f"{figures['hbm_bytes'] / GIB:.2f} GiB"),
+        ("HBM", needed_text(figures)),
         ("of which state", f"{figures['state_bytes'] / GIB:.2f} GiB"),
         ("HBM there", f"{there}, {figures['spare']:.0%} spare"),
         ("FLOPs", f"{figures['flops'] / 1e12:.2f} T"),
@@ -74,6 +72,16 @@ def phase_rows(figures: Figures) -> list[tuple[str, str]]:
         ),
         *(("not counted", sentence) for sentence in figures["unknown"]),
     ]
+
+
+def needed_text(figures: Figures) -> str:
+    """Returns the memory that a phase needs; the compiler does not always say.
+
+    Args:
+        figures: As above.
+    """
+    needed = figures["hbm_bytes"]
+    return f"{needed / GIB:,.2f} GiB" if needed else "more than there is"
 
 
 def collective_text(entry: Mapping[str, Any]) -> str:

@@ -14,11 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from codet5p_jax.cli.precompile_figures import Figures, fits
+from codet5p_jax.cli.precompile_tables import needed_text
 from codet5p_jax.training.chips import GIB
 
 Option = TypeVar("Option")
 ERROR = "codet5p: error: "  # how the command line begins what it cannot do
-UNPROVEN = 1  # exit code of a phase that does not fit
+DOES_NOT_FIT = 1  # exit code of precompile
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,7 @@ def compile_in_child(words: Sequence[str]) -> Outcome:
             [*command, f"--json={path}"], capture_output=True, text=True, stdin=subprocess.DEVNULL
         )
         seconds = time.monotonic() - start
-        if child.returncode not in (0, UNPROVEN) or not path.exists():
+        if child.returncode not in (0, DOES_NOT_FIT) or not path.exists():
             return Outcome(failure=_failure(child), seconds=seconds)
         phases = json.loads(path.read_text(encoding="utf-8"))["phases"]
     return Outcome(phases=phases, fits=child.returncode == 0, seconds=seconds)
@@ -126,11 +127,10 @@ def first_that_fits(
 
 
 def _said(figures: Mapping[str, Any], *, fits: bool) -> str:
-    needed = figures["hbm_bytes"]
+    needed = needed_text(figures)
     if not figures["fits"]:
-        amount = f"needs {needed / GIB:.2f} GiB" if needed else "needs more than there is"
-        return f"does not fit, {amount} of {figures['usable_hbm_bytes'] / GIB:.2f}"
-    memory = f"{needed / GIB:.2f} GiB, {figures['spare']:.0%} spare"
+        return f"does not fit, needs {needed} of {figures['usable_hbm_bytes'] / GIB:.2f}"
+    memory = f"{needed}, {figures['spare']:.0%} spare"
     least = f"step of {figures['step_seconds'] * 1e3:,.0f} ms or more ({figures['limit']})"
     return f"{memory}, {least}" if fits else f"{memory}: too little, {least}"
 
