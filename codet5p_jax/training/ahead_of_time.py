@@ -84,7 +84,7 @@ def topology_devices(topology: str, *, num_slices: int = 1) -> Sequence[jax.Devi
             f"TOPOLOGY is {topology!r}; give a generation and the shape of a slice in chips, such "
             "as v5e:4x4 or v4:2x2x2."
         )
-    chip_of_generation(generation)
+    chip_of_generation(generation)  # says which are known, in place of the compiler
     # The compiler takes a lock as if it held a chip; v4's two cores are one device, as on a pod.
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     more: dict[str, Any] = {"num_slices": num_slices} if num_slices > 1 else {}

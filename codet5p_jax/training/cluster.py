@@ -40,11 +40,11 @@ class Cluster:
             raise MultihostError(
                 f"num_processes is {self.num_processes}; give --num_processes=1 or more."
             )
-        count = self.num_processes
-        if self.process_id is not None and not 0 <= self.process_id < (count or 1 << 30):
+        count, index = self.num_processes, self.process_id
+        if index is not None and (index < 0 or (count is not None and index >= count)):
             among = "" if count is None else f" of {count} processes, which are 0 to {count - 1}"
             raise MultihostError(
-                f"process_id is {self.process_id}{among}; give each process a --process_id of its "
+                f"process_id is {index}{among}; give each process a --process_id of its "
                 "own, from 0."
             )
         if self.silence_seconds < _LEAST_SILENCE:

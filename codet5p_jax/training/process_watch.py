@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, final
 
+from codet5p_jax.training.cluster import host_and_port
 from codet5p_jax.training.preemption import EXIT_CODES, StopRequest
 
 LOST_PROCESS_EXIT_CODE = 75  # sysexits.h: temporary failure; start all processes again
@@ -233,8 +234,10 @@ class ProcessWatch:
 
     def _announce(self, posted: dict[str, str]) -> None:
         if f"stop/{self._index}" not in posted:
-            who = ", ".join(name.removeprefix("stop/") for name in posted if name[:5] == "stop/")
-            print(f"Process {who} was asked to stop: all stop together.", file=sys.stderr)
+            asked = [name.removeprefix("stop/") for name in posted if name.startswith("stop/")]
+            print(
+                f"Process {', '.join(asked)} was asked to stop: all stop together.", file=sys.stderr
+            )
 
     def _judge(self, verdict: str) -> None:
         """Keeps what is known of the process that is gone, and ends this one."""
@@ -271,9 +274,8 @@ def _leave_without_the_others() -> None:
 
     state = distributed.global_state
     for connection in (state.client, state.service):
-        ctypes.pythonapi.Py_IncRef(
-            ctypes.py_object(connection)
-        )  # freed, it would wait all the same
+        # Freed, it would wait all the same.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
     state.client = state.service = None
 
 
@@ -302,9 +304,8 @@ def last_words(words: Callable[[], str]) -> Iterator[None]:
 
 
 def _listens(address: str) -> bool:
-    host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
+        socket.create_connection(host_and_port(address), timeout=2).close()
     except OSError:
         return False
     return True

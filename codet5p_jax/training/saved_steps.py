@@ -37,6 +37,7 @@ def load_step(path: pathlib.Path, *, devices: Sequence[jax.Device]) -> jax.stage
         devices: That it shall run on: as many, of the same kind and ids, as it was compiled for.
 
     Raises:
+        FileNotFoundError: There is no such file.
         ValueError: The file is no such step, or is of other devices or another compiler.
     """
     try:
