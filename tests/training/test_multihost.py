@@ -1,12 +1,15 @@
 """Tests of codet5p_jax.training.multihost that need one process; others are in end_to_end/."""
 
+import concurrent.futures
+import threading
+
 import jax
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
 from codet5p_jax.training.cluster import Cluster, MultihostError, find_cluster
-from codet5p_jax.training.multihost import ALONE, local_rows
+from codet5p_jax.training.multihost import ALONE, Processes, local_rows
 from codet5p_jax.training.partitioning import Partitioner
 from codet5p_jax.training.preemption import StopRequest
 from codet5p_jax.training.process_watch import AgreedStop
@@ -78,3 +81,34 @@ def test_an_error_on_the_first_process_is_raised_as_it_is():
 
     with pytest.raises(OSError, match="no more disk"):
         ALONE.on_first(fails)
+
+
+class _Thread(Processes):
+    """One of two processes that are threads of this one; they gather once."""
+
+    count = 2
+
+    def __init__(self, index, texts, barrier):
+        self.index, self._texts, self._barrier = index, texts, barrier
+
+    def gather(self, text):
+        self._texts[self.index] = text
+        self._barrier.wait(timeout=60)
+        return list(self._texts)
+
+    def shared_stop(self, request):
+        return request
+
+
+def test_an_error_on_the_first_process_stops_the_others_with_its_message():
+    def fails():
+        raise OSError("no more disk")
+
+    texts, barrier = ["", ""], threading.Barrier(2)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        first, second = (
+            pool.submit(_Thread(index, texts, barrier).on_first, fails) for index in (0, 1)
+        )
+    assert isinstance(first.exception(), OSError)
+    assert isinstance(second.exception(), MultihostError)
+    assert str(second.exception()) == "Process 0 stopped: no more disk"
