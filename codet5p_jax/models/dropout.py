@@ -1,12 +1,11 @@
 """Dropout whose choices belong to rows of the global batch, wherever a row is computed.
 
-All masks of a stack are drawn in one piece: a generator in each layer, and in each place that
+A mask is drawn for all layers of a stack at once: a generator in each layer, and in each place that
 reads its mask, is half of what a compiler has to do, and what it makes of the keys runs on a
 TPU's scalar unit.
 """
 
 import functools
-import math
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -28,19 +27,15 @@ def keep_masks(
         rows: Number of rows at hand.
         shapes: Name -> shape of the mask of one row.
     """
-    sizes = [math.prod(shape) for shape in shapes.values()]
+    row_keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(rng, global_rows(rows))
 
-    def draw(row: Int[Array, ""]) -> Bool[Array, "entries"]:
-        return jax.random.bernoulli(jax.random.fold_in(rng, row), 1 - rate, [sum(sizes)])
+    def draw(index: int, shape: Sequence[int]) -> Bool[Array, "batch ..."]:
+        keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(row_keys, index)
+        return jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, shape))(keys)
 
+    drawn = {name: draw(index, shape) for index, (name, shape) in enumerate(shapes.items())}
     # Drawn here, not again, with the whole generator, by each instruction that reads a mask.
-    drawn = jax.lax.optimization_barrier(jax.vmap(draw)(global_rows(rows)))
-    ends = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
-    masks = jnp.split(drawn, ends, axis=1)
-    return {
-        name: mask.reshape(rows, *shape)
-        for (name, shape), mask in zip(shapes.items(), masks, strict=True)
-    }
+    return jax.lax.optimization_barrier(drawn)
 
 
 def drop(
