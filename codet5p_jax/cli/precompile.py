@@ -6,6 +6,7 @@ Every phase is compiled by the very compiler that TPUs use; nothing is guessed, 
 import argparse
 import contextlib
 import pathlib
+import tempfile
 from collections.abc import Sequence
 
 from codet5p_jax.cli import gin_config, precompile_modes
@@ -46,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compiles every phase and prints what it needs; returns 1 where one does not fit."""
-    _check(arguments)
+    _check_modes(arguments)
+    _check_slice(arguments)
+    _check_outputs(arguments)
     if arguments.smallest:
         phases = precompile_modes.smallest(arguments)
     elif arguments.search:
@@ -57,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if phases and all(phase["fits"] for phase in phases) else DOES_NOT_FIT
 
 
-def _check(arguments: argparse.Namespace) -> None:
+def _check_modes(arguments: argparse.Namespace) -> None:
     """Raises ValueError for flags that do not go together."""
     if bool(arguments.topology) == bool(arguments.smallest):
         raise ValueError(
@@ -73,6 +76,50 @@ def _check(arguments: argparse.Namespace) -> None:
             "--save keeps the steps of one configuration: run precompile again with the bindings "
             "that were found, without --search and --smallest."
         )
+    needless = [flag for flag in precompile_modes.SEARCHES if getattr(arguments, flag) is not None]
+    if needless and not arguments.search:
+        raise ValueError(f"--{needless[0]} says what --search shall try; give --search too.")
+
+
+def _check_slice(arguments: argparse.Namespace) -> None:
+    """Raises ValueError for slices that there are not, some of which the compiler would take."""
+    if arguments.num_slices < 1:
+        raise ValueError(f"--num_slices is {arguments.num_slices}; give 1 or more.")
+    generation, _, shape = (arguments.topology or "").partition(":")
+    known = SLICE_SHAPES.get(generation)
+    if not known or not shape:
+        return  # said where the topology is read
+    example = known[len(known) // 2]
+    sides = example.count("x") + 1
+    if shape.count("x") + 1 != sides:
+        raise ValueError(
+            f"--topology is {arguments.topology!r}, and slices of {generation} have {sides} "
+            f"sides; give one such as {generation}:{example}."
+        )
+
+
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    """Raises ValueError for what could not be written once all is compiled."""
+    for flag in ("json", "html"):
+        if path := getattr(arguments, flag):
+            if pathlib.Path(path).is_dir():
+                raise ValueError(f"--{flag} is {path}, a folder; give the path of a file.")
+            _check_folder(pathlib.Path(path).parent, flag=flag, value=path)
+    if arguments.save:
+        _check_folder(pathlib.Path(arguments.save), flag="save", value=arguments.save)
+
+
+def _check_folder(folder: pathlib.Path, *, flag: str, value: str) -> None:
+    """Makes a folder, and raises ValueError where it cannot be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"--{flag} is {value}, and {folder} is no folder to write to: {error.strerror}. "
+            "Give a path that you may write to."
+        ) from error
 
 
 def _compile(arguments: argparse.Namespace) -> Sequence[Figures]:

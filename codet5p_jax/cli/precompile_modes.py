@@ -35,6 +35,7 @@ from codet5p_jax.training.slice_shapes import slice_topologies
 
 Value = TypeVar("Value")
 FSDP = {"off": False, "on": True}
+SEARCHES = ("search_mesh", "search_fsdp", "search_remat", "search_microbatches")
 
 
 def add_search_arguments(parser: argparse.ArgumentParser) -> None:

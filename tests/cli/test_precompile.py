@@ -94,6 +94,10 @@ def test_what_the_compiler_lacks_is_read_from_its_words(said, needed):
         (["--smallest=v5e", "--search"], "Give --search or --smallest"),
         ([*RECIPE, "--spare=10"], "--spare is 10.0; give a share of the memory, such as 0.1"),
         ([*RECIPE, "--search", "--save=x"], "--save keeps the steps of one configuration"),
+        ([*RECIPE, "--search_mesh=4x4"], "--search_mesh says what --search shall try; give"),
+        ([*RECIPE, "--num_slices=0"], "--num_slices is 0; give 1 or more"),
+        (["--topology=v5e:4x4x4"], "slices of v5e have 2 sides; give one such as v5e:4x8"),
+        (["--topology=v5p:4x4"], "slices of v5p have 3 sides; give one such as v5p:2x4x4"),
         (["--topology=v5e:4x4", "--search"], "Give a recipe"),
         (["--smallest=v5e"], "Give a recipe"),
     ],
@@ -102,6 +106,23 @@ def test_a_bad_command_line_is_one_error(codet5p, arguments, message):
     code, _, error = codet5p("precompile", *arguments)
     assert code == 2
     assert message in error
+
+
+@pytest.mark.parametrize(
+    "flag, path, message",
+    [
+        ("json", "", "a folder; give the path of a file"),
+        ("html", "file/page.html", "is no folder to write to: File exists"),
+        ("save", "file", "is no folder to write to: File exists"),
+    ],
+)
+def test_what_cannot_be_written_is_said_before_anything_is_compiled(
+    codet5p, tmp_path, flag, path, message
+):
+    (tmp_path / "file").touch()
+    code, _, error = codet5p("precompile", "--topology=v5e:4x4", f"--{flag}={tmp_path / path}")
+    assert code == 2
+    assert f"--{flag} is {tmp_path / path}" in error and message in error
 
 
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is installed")
