@@ -114,6 +114,16 @@ require_counts() {  # require_counts FLAG...: each must be a whole number
   done
 }
 
+require_slices() {  # --num-slices must be 1 or more
+  [[ ${given[num-slices]} =~ ^[1-9][0-9]*$ ]] ||
+    usage_error "--num-slices must be a whole number, 1 or more, got '${given[num-slices]}'"
+}
+
+require_name() {  # the cloud takes no other names, and says so late
+  [[ ${given[name]} =~ ^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$ ]] || usage_error "--name must be of small \
+letters, digits and -, begin with a letter, not end with - and have 63 at most; got '${given[name]}'"
+}
+
 default_values() {  # default_values FLAG=VALUE...
   local pair
   for pair in "$@"; do

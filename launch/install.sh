@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Makes .venv and installs codet5p_jax into it with uv, four times faster than pip.
 # uv does not read pip's settings (index, extra index, local wheels, certificate), so they are handed over.
+# PYTHON=python3 is what it begins with, EXTRAS=dev,hf what it installs beside the package.
 # Needs python >= 3.11 with pip; python3-venv is not needed. Falls back to pip when uv cannot be had.
 set -euo pipefail
+if [[ ${1:-} == -h || ${1:-} == --help ]]; then sed -n '2,5s/^# //p' "$0"; exit; fi
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 extras=${EXTRAS:-dev,hf}

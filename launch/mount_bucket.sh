@@ -7,6 +7,7 @@
 #   gcloud storage buckets create gs://BUCKET --location=REGION \
 #     --uniform-bucket-level-access --enable-hierarchical-namespace
 set -euo pipefail
+if [[ ${1:-} == -h || ${1:-} == --help ]]; then sed -n '2,8s/^# \{0,1\}//p' "$0"; exit; fi
 [ $# -eq 2 ] || { echo "usage: launch/mount_bucket.sh BUCKET FOLDER" >&2; exit 2; }
 bucket=${1#gs://} folder=$2
 

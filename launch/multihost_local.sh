@@ -9,9 +9,14 @@ set -euo pipefail
 grace=${GRACE_SECONDS:-60}
 lost_another=75 # codet5p_jax/training/process_watch.py
 
-usage() { sed -n '2,3s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '2,7s/^# \{0,1\}//p' "$0"; }
 
-[[ $# -ge 3 && $1 =~ ^[1-9][0-9]*$ && $2 == -- ]] || usage
+if [[ ${1:-} == -h || ${1:-} == --help ]]; then usage; exit; fi
+[[ $# -ge 3 && $1 =~ ^[1-9][0-9]*$ && $2 == -- ]] || {
+  echo "multihost_local: give a number of processes, 1 or more, -- and a command; got: $*" >&2
+  usage >&2
+  exit 2
+}
 count=$1
 shift 2
 command -v "$1" >/dev/null || { echo "multihost_local: no command $1; give its path" >&2; exit 2; }

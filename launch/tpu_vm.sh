@@ -78,7 +78,9 @@ check_arguments() {
     max-backoff-seconds=1800 poll-seconds=30 max-wait-seconds=86400 max-silence-seconds=3600 \
     grace-polls=10
   default_values log-dir="$repository/runs/launch/${given[run-id]}"
-  require_counts num-slices max-preemptions backoff-seconds max-backoff-seconds poll-seconds \
+  require_name
+  require_slices
+  require_counts max-preemptions backoff-seconds max-backoff-seconds poll-seconds \
     max-wait-seconds max-silence-seconds grace-polls
   [[ ${given[run-id]} =~ ^[A-Za-z0-9._-]+$ ]] ||
     usage_error "--run-id names a folder: letters, digits, . _ -; got '${given[run-id]}'"

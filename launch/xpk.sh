@@ -62,7 +62,11 @@ of no known generation: v4-*, v5litepod-*, v5p-*, v6e-*"
 read_flags "$@"
 require cluster name tpu-type image model-dir corpus-dir tokenizer-dir
 default_values num-slices=1 priority=medium max-restarts=20 grace-seconds=300
-require_counts num-slices max-restarts grace-seconds
+require_name
+require_slices
+require_counts max-restarts grace-seconds
+[[ -z ${given[spot]:-} || -z ${given[on-demand]:-} ]] ||
+  usage_error "--spot --on-demand exclude each other; give one"
 build_train_command /opt/codet5p_jax/.venv/bin/codet5p
 workload_words
 if [[ -n ${given[dry-run]:-} ]]; then

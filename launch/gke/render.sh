@@ -41,6 +41,13 @@ accelerator_label() {  # https://cloud.google.com/kubernetes-engine/docs/concept
   esac
 }
 
+check_sides() {  # slices of v5e and v6e are flat, those of v4 and v5p are not
+  local example=4x4
+  case ${given[generation]} in v4 | v5p) example=2x2x4 ;; esac
+  [[ ${given[topology]//[0-9]/} == "${example//[0-9]/}" ]] || usage_error "--topology is \
+${given[topology]}, and slices of ${given[generation]} are like $example"
+}
+
 hosts() {  # hosts of one slice
   local topology=${given[topology]} per_host=${given[chips-per-host]} chips
   [[ $topology =~ ^[0-9]+(x[0-9]+)+$ ]] || usage_error "--topology must be like 4x4, got '$topology'"
@@ -70,10 +77,13 @@ fill() {  # fill NAME TEXT
 read_flags "$@"
 require name generation topology image claim model-dir corpus-dir tokenizer-dir
 default_values mount=/data num-slices=1 chips-per-host=4 max-restarts=20 grace-seconds=300
-require_counts num-slices chips-per-host max-restarts grace-seconds
+require_name
+require_slices
+require_counts chips-per-host max-restarts grace-seconds
 build_train_command /opt/codet5p_jax/.venv/bin/codet5p
 accelerator=$(accelerator_label "${given[generation]}")
 hosts=$(hosts)
+check_sides
 spot='' arguments=''
 if [[ -n ${given[spot]:-} ]]; then spot='cloud.google.com/gke-spot: "true"'; fi
 if [[ -z ${given[no-libtpu-args]:-} ]]; then

@@ -201,7 +201,10 @@ def test_spot_nodes_are_selected():
         ("--generation=v7", "--generation must be v4, v5e, v5p or v6e, got 'v7'"),
         ("--topology=16", "--topology must be like 4x4, got '16'"),
         ("--topology=3x3", "3x3 has 9 chips, which --chips-per-host=4 does not divide"),
-        ("--name=a\nb", "values must be of one line"),
+        ("--topology=4x4x4", "--topology is 4x4x4, and slices of v5e are like 4x4"),
+        ("--num-slices=0", "--num-slices must be a whole number, 1 or more, got '0'"),
+        ("--name=a\nb", "--name must be of small letters, digits and -"),
+        ("--image=a\nb", "values must be of one line"),
         ("--claims=c", "Did you mean --claim?"),
     ],
 )

@@ -2,6 +2,7 @@ import importlib.util
 import pathlib
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,6 +41,28 @@ def test_shellcheck_finds_nothing():
 @pytest.mark.parametrize("script", PROGRAMS, ids=lambda path: path.name)
 def test_scripts_stop_at_the_first_error(script):
     assert re.search(r"^set -euo pipefail$", script.read_text(), flags=re.M)
+
+
+COMMANDS = [
+    *("tpu_vm.sh", "xpk.sh", "gke/render.sh", "slurm.sbatch", "multihost_local.sh"),
+    *("install.sh", "mount_bucket.sh"),
+]
+
+
+@pytest.mark.parametrize("script", COMMANDS)
+def test_every_script_has_a_help_and_does_nothing_else(script, tmp_path):
+    copy = shutil.copytree(LAUNCH, tmp_path / "launch") / script
+    done = subprocess.run(["bash", copy, "--help"], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) >= 4
+    assert [path.name for path in tmp_path.iterdir()] == ["launch"]
+
+
+def test_a_pod_of_no_processes_is_refused():
+    script = LAUNCH / "multihost_local.sh"
+    done = subprocess.run([script, "0", "--", "true"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "give a number of processes, 1 or more, -- and a command; got: 0" in done.stderr
 
 
 def test_there_is_a_preset_for_every_generation():

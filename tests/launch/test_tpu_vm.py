@@ -393,6 +393,11 @@ def test_all_slices_must_be_ready(cloud):
         (["--model-dir=gs://b/run"], "mount the bucket (launch/mount_bucket.sh)"),
         (["--max-preemptions=many"], "--max-preemptions must be a whole number, got 'many'"),
         (["--run-id=a b"], "--run-id names a folder"),
+        (
+            ["--name=it's a run"],
+            "63 at most; got 'it's a run'",
+        ),
+        (["--num-slices=0"], "--num-slices must be a whole number, 1 or more, got '0'"),
         (["--zone="], "--zone is empty"),
         (["--zone"], "--zone needs a value"),
     ],

@@ -59,6 +59,12 @@ def test_the_command_is_one_that_codet5p_takes():
     assert "MODEL_DIR=/data/it's a run" in parsed.gin_bindings
 
 
+def test_two_tiers_exclude_each_other():
+    done = run("--spot", "--on-demand", "--dry-run")
+    assert done.returncode == 2
+    assert "--spot --on-demand exclude each other; give one" in done.stderr
+
+
 def test_xpk_gets_the_very_words(tmp_path):
     xpk = tmp_path / "xpk"
     xpk.write_text(f"#!/bin/bash\nprintf '%s\\0' \"$@\" > {tmp_path}/words\nexit 9\n")
@@ -76,6 +82,8 @@ def test_xpk_gets_the_very_words(tmp_path):
     [
         ("--tpu-type=h100-8", "--tpu-type h100-8 is of no known generation"),
         ("--priorty=high", "Did you mean --priority?"),
+        ("--name=My run", "--name must be of small letters, digits and -"),
+        ("--num-slices=0", "--num-slices must be a whole number, 1 or more, got '0'"),
         ("--max-restarts=-1", "--max-restarts must be a whole number, got '-1'"),
     ],
 )
