@@ -3,14 +3,16 @@
 The compiler can take all memory of a machine, or end its process; a try must harm no other.
 """
 
+import contextlib
 import dataclasses
 import json
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from codet5p_jax.cli.precompile_figures import Figures, fits
@@ -66,14 +68,32 @@ def compile_in_child(words: Sequence[str]) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "figures.json"
         command = [sys.executable, "-m", "codet5p_jax.cli.main", "precompile", *words]
-        child = subprocess.run(
-            [*command, f"--json={path}"], capture_output=True, text=True, stdin=subprocess.DEVNULL
-        )
+        with _sigterm_raises():
+            child = subprocess.run(
+                [*command, f"--json={path}"],
+                capture_output=True,
+                text=True,
+                stdin=subprocess.DEVNULL,
+            )
         seconds = time.monotonic() - start
         if child.returncode not in (0, DOES_NOT_FIT) or not path.exists():
             return Outcome(failure=_failure(child), seconds=seconds)
         phases = json.loads(path.read_text(encoding="utf-8"))["phases"]
     return Outcome(phases=phases, fits=child.returncode == 0, seconds=seconds)
+
+
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """SIGTERM ends this process by SystemExit in the block, so that its child is killed first."""
+
+    def stop(number: int, _: object) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def compile_until_one_does_not_fit(

@@ -8,10 +8,13 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def silenced_stderr() -> Iterator[None]:
+def silenced_stderr(*, told_by: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Swallows what C++ writes to standard error in the block; shows it if the block raises.
 
     TensorFlow reports a missing GPU at import, before any log level of its own is read.
+
+    Args:
+        told_by: Exceptions that tell all there is to tell; nothing is shown with them.
     """
     sys.stderr.flush()
     saved = os.dup(2)
@@ -19,9 +22,10 @@ def silenced_stderr() -> Iterator[None]:
         os.dup2(sink.fileno(), 2)
         try:
             yield
-        except BaseException:
-            sink.seek(0)
-            os.write(saved, sink.read())
+        except BaseException as error:
+            if not isinstance(error, told_by):
+                sink.seek(0)
+                os.write(saved, sink.read())
             raise
         finally:
             os.dup2(saved, 2)

@@ -1,6 +1,11 @@
 """Tests of codet5p_jax.cli.precompile_trials."""
 
 import importlib.util
+import pathlib
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -106,3 +111,19 @@ def test_a_process_of_its_own_returns_the_figures():
     outcome = compile_in_child([*words, "--topology=v5e:2x2"])
     assert outcome.fits, outcome
     assert [phase["phase"] for phase in outcome.phases] == ["bimodal"]
+
+
+def test_sigterm_leaves_no_compile_behind():
+    program = (
+        "from codet5p_jax.cli.precompile_trials import compile_in_child;"
+        "compile_in_child(['--gin_file=recipes/stage1_220m.gin', '--topology=v5e:4x4'])"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program])
+    children = pathlib.Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+    deadline = time.monotonic() + 120
+    while not (compiling := children.read_text().split()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)  # the child has begun, and imports for seconds
+    parent.send_signal(signal.SIGTERM)
+    assert parent.wait(timeout=30) == 128 + signal.SIGTERM
+    assert compiling and not pathlib.Path(f"/proc/{compiling[0]}/exe").exists()
