@@ -91,6 +91,7 @@ def tpu_variables(environment: Mapping[str, str]) -> list[Finding]:
     if names:
         values = ", ".join(f"{name}={environment[name]}" for name in names)
         findings.append(ok("TPU variables", values))
+        findings += _worker(environment)
     if "--xla_tpu" in environment.get("XLA_FLAGS", ""):
         what = "XLA_FLAGS holds --xla_tpu flags, which end every process that has no TPU"
         moved = 'export LIBTPU_INIT_ARGS="$XLA_FLAGS"; unset XLA_FLAGS'
@@ -99,6 +100,18 @@ def tpu_variables(environment: Mapping[str, str]) -> list[Finding]:
         what = "is installed, there is no TPU, and JAX_PLATFORMS is unset: JAX waits for one"
         findings.append(problem("libtpu", what, mend="export JAX_PLATFORMS=cpu"))
     return findings
+
+
+def _worker(environment: Mapping[str, str]) -> list[Finding]:
+    """Returns a problem where TPU_WORKER_ID is none of those that TPU_WORKER_HOSTNAMES gives."""
+    worker, hosts = (environment.get(f"TPU_WORKER_{name}") for name in ("ID", "HOSTNAMES"))
+    if worker is None or hosts is None:
+        return []
+    count = len(hosts.split(","))
+    if worker.isdecimal() and int(worker) < count:
+        return []
+    what = f"is {worker!r}, and TPU_WORKER_HOSTNAMES names {count}: give 0 to {count - 1}"
+    return [problem("TPU_WORKER_ID", what, mend="unset TPU_WORKER_ID TPU_WORKER_HOSTNAMES")]
 
 
 def would_wait_for_tpu(environment: Mapping[str, str]) -> bool:
