@@ -52,6 +52,19 @@ class _Guest:
     name: str
     count: int
 
+    def has_gone(self) -> bool:
+        """Returns whether it has closed its end: nobody speaks twice."""
+        self.connection.setblocking(False)
+        try:
+            self.connection.recv(1)
+            return True
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        finally:
+            self.connection.settimeout(_SECONDS_TO_SPEAK)
+
     def answer(self, text: str) -> None:
         with contextlib.suppress(OSError):
             self.connection.sendall(_HELLO + text.encode())
@@ -99,10 +112,8 @@ class _Reception:
         )
 
     def _receive(self, source: Any) -> None:
-        if source is not self._listener:  # nobody speaks twice: the guest has gone
-            self._selector.unregister(source)
-            source.close()
-            self._guests = {i: g for i, g in self._guests.items() if g.connection is not source}
+        if source is not self._listener:
+            self._dismiss_who_has_gone()
             return
         connection, _ = self._listener.accept()
         connection.settimeout(_SECONDS_TO_SPEAK)
@@ -114,7 +125,15 @@ class _Reception:
             return
         self._welcome(index, guest)
 
+    def _dismiss_who_has_gone(self) -> None:
+        for index, guest in list(self._guests.items()):
+            if guest.has_gone():
+                self._selector.unregister(guest.connection)
+                guest.connection.close()
+                del self._guests[index]
+
     def _welcome(self, index: int, guest: _Guest) -> None:
+        self._dismiss_who_has_gone()  # whose successor may be heard before its end is
         error = self._objection(index, guest)
         if error:
             guest.answer(error)
