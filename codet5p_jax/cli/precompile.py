@@ -16,8 +16,9 @@ from codet5p_jax.cli.precompile_tables import phase_table
 from codet5p_jax.cli.precompile_trials import DOES_NOT_FIT
 from codet5p_jax.cli.results import results_console, write_results
 from codet5p_jax.training.saved_steps import compilation_cache_at
-from codet5p_jax.training.slice_shapes import SLICE_SHAPES
+from codet5p_jax.training.slice_shapes import SLICE_SHAPES, check_sides
 
+SPARE = 0.1  # of the memory, that a search leaves
 CACHE = "compilation_cache"  # folder below that of --save
 
 
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="GENERATION",
         help=f"the smallest slice of {', '.join(SLICE_SHAPES)}, in place of --topology",
     )
-    found.add_argument("--spare", type=float, default=0.1, help="share of HBM to leave (0.1)")
+    found.add_argument("--spare", type=float, help="share of HBM to leave (0.1)")
     precompile_modes.add_search_arguments(parser)
 
 
@@ -69,6 +70,10 @@ def _check_modes(arguments: argparse.Namespace) -> None:
         )
     if arguments.search and arguments.smallest:
         raise ValueError("Give --search or --smallest: first a slice, then what to do with it.")
+    if arguments.spare is None:
+        arguments.spare = SPARE
+    elif not (arguments.search or arguments.smallest):
+        raise ValueError("--spare says what --search or --smallest shall leave; give one of them.")
     if not 0 <= arguments.spare < 1:
         raise ValueError(f"--spare is {arguments.spare}; give a share of the memory, such as 0.1.")
     if arguments.save and (arguments.search or arguments.smallest):
@@ -82,20 +87,11 @@ def _check_modes(arguments: argparse.Namespace) -> None:
 
 
 def _check_slice(arguments: argparse.Namespace) -> None:
-    """Raises ValueError for slices that there are not, some of which the compiler would take."""
+    """Raises ValueError for slices that there are not, before a recipe is read."""
     if arguments.num_slices < 1:
         raise ValueError(f"--num_slices is {arguments.num_slices}; give 1 or more.")
-    generation, _, shape = (arguments.topology or "").partition(":")
-    known = SLICE_SHAPES.get(generation)
-    if not known or not shape:
-        return  # said where the topology is read
-    example = known[len(known) // 2]
-    sides = example.count("x") + 1
-    if shape.count("x") + 1 != sides:
-        raise ValueError(
-            f"--topology is {arguments.topology!r}, and slices of {generation} have {sides} "
-            f"sides; give one such as {generation}:{example}."
-        )
+    if arguments.topology:
+        check_sides(arguments.topology)
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:

@@ -16,7 +16,7 @@ from codet5p_jax.training.curriculum import Phase
 from codet5p_jax.training.program import AbstractBatch, Program
 from codet5p_jax.training.program_costs import ProgramCosts, program_costs
 from codet5p_jax.training.roofline import Roofline, roofline
-from codet5p_jax.training.slice_shapes import chips_of
+from codet5p_jax.training.slice_shapes import check_sides, chips_of
 
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _OUT_OF_MEMORY = re.compile(r"(?:Used |temporaries \()([\d.]+)([KMGT])")
@@ -85,6 +85,9 @@ def topology_devices(topology: str, *, num_slices: int = 1) -> Sequence[jax.Devi
             "as v5e:4x4 or v4:2x2x2."
         )
     chip_of_generation(generation)  # says which are known, in place of the compiler
+    check_sides(topology)
+    if num_slices < 1:
+        raise ValueError(f"TOPOLOGY_SLICES is {num_slices}; give 1 or more.")
     # The compiler takes a lock as if it held a chip; v4's two cores are one device, as on a pod.
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     more: dict[str, Any] = {"num_slices": num_slices} if num_slices > 1 else {}

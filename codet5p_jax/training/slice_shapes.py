@@ -4,14 +4,14 @@ import math
 from collections.abc import Mapping, Sequence
 
 _FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
-_TORUS = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8")  # to 256 chips
+_CUBIC = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8")  # to 256 chips
 
 # docs.cloud.google.com/tpu/docs, the page of each version. v4 and v5p have more shapes and larger
 # slices; these are the most cubic of each number of chips, which have the best links.
 SLICE_SHAPES: Mapping[str, Sequence[str]] = {
-    "v4": _TORUS,
+    "v4": _CUBIC,
     "v5e": _FLAT,
-    "v5p": _TORUS,
+    "v5p": _CUBIC,
     "v6e": _FLAT,
 }
 
@@ -30,6 +30,25 @@ def slice_topologies(generation: str) -> Sequence[str]:
             f"The shapes of {generation!r} are not known; give one of {', '.join(SLICE_SHAPES)}."
         )
     return [f"{generation}:{shape}" for shape in SLICE_SHAPES[generation]]
+
+
+def check_sides(topology: str) -> None:
+    """Raises ValueError for a shape of too few or too many sides: the compiler would take some.
+
+    Args:
+        topology: Such as "v5e:4x4"; of a generation that is not known anything goes.
+    """
+    generation, _, shape = topology.partition(":")
+    known = SLICE_SHAPES.get(generation)
+    if not known or not shape:
+        return  # said where the topology is read
+    example = known[len(known) // 2]
+    sides = example.count("x") + 1
+    if shape.count("x") + 1 != sides:
+        raise ValueError(
+            f"The topology is {topology!r}, and slices of {generation} have {sides} sides; give "
+            f"one such as {generation}:{example}."
+        )
 
 
 def chips_of(topology: str) -> int:

@@ -92,7 +92,11 @@ def test_what_the_compiler_lacks_is_read_from_its_words(said, needed):
         ([*RECIPE, "--smallest=v5e"], "Give the slice, --topology=v5e:4x4, or"),
         (["--gin_file=recipes/stage1_220m.gin", "--smallest=v9"], "'v9' are not known; give one"),
         (["--smallest=v5e", "--search"], "Give --search or --smallest"),
-        ([*RECIPE, "--spare=10"], "--spare is 10.0; give a share of the memory, such as 0.1"),
+        (
+            [*RECIPE, "--search", "--spare=10"],
+            "--spare is 10.0; give a share of the memory, such as 0.1",
+        ),
+        ([*RECIPE, "--spare=0.2"], "--spare says what --search or --smallest shall leave"),
         ([*RECIPE, "--search", "--save=x"], "--save keeps the steps of one configuration"),
         ([*RECIPE, "--search_mesh=4x4"], "--search_mesh says what --search shall try; give"),
         ([*RECIPE, "--num_slices=0"], "--num_slices is 0; give 1 or more"),

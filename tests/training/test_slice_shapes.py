@@ -2,6 +2,7 @@
 
 import pytest
 
+from codet5p_jax.training.ahead_of_time import topology_devices
 from codet5p_jax.training.chips import chip_of_generation
 from codet5p_jax.training.slice_shapes import SLICE_SHAPES, chips_of, slice_topologies
 
@@ -23,3 +24,15 @@ def test_flat_slices_begin_with_a_chip_and_cubes_with_a_host():
 def test_an_unknown_generation_names_those_that_are_known():
     with pytest.raises(ValueError, match=r"'v9' are not known; give one of v4, v5e, v5p, v6e"):
         slice_topologies("v9")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"topology": "v5e:4x4x4"}, "slices of v5e have 2 sides; give one such as v5e:4x8"),
+        ({"topology": "v5e:4x4", "num_slices": 0}, "TOPOLOGY_SLICES is 0; give 1 or more"),
+    ],
+)
+def test_slices_that_the_compiler_would_take_but_nobody_rents_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        topology_devices(**options)
