@@ -17,7 +17,8 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.paired import Comparison, Side, compare, serve
+from benchmarks.paired import Comparison, Side, compare
+from benchmarks.training_turns import STREAM, features, serve_training
 from benchmarks.workload import Workload
 
 
@@ -95,7 +96,6 @@ def serve_steps(layout: Layout) -> None:
     restart_with_huge_pages()  # as `codet5p train` does
 
     import jax
-    import numpy as np
     import optax
 
     from benchmarks.train_step import model_config
@@ -108,7 +108,7 @@ def serve_steps(layout: Layout) -> None:
 
     jax.config.update("jax_num_cpu_devices", layout.devices)
     model = CodeT5p(model_config(WORKLOAD, scan_unroll=WORKLOAD.num_layers))
-    stream = Stream(name="lm", objective=Seq2SeqObjective(model=model), dataset=None)
+    stream = Stream(name=STREAM, objective=Seq2SeqObjective(model=model), dataset=None)
     program = Program(
         curriculum=Curriculum(phases=[Phase(name="all", steps=1_000, streams=[stream])]),
         learning_rate=optax.constant_schedule(WORKLOAD.learning_rate),
@@ -120,27 +120,15 @@ def serve_steps(layout: Layout) -> None:
             ),
         ),
     )
-    inputs, targets = WORKLOAD.batch()
-    batch = program.partitioner.put_batch(
-        {
-            "encoder_input_tokens": inputs,
-            "decoder_input_tokens": np.pad(targets[:, :-1], ((0, 0), (1, 0))),
-            "decoder_target_tokens": targets,
-            "decoder_loss_weights": np.ones_like(targets),
-        }
-    )
+    batch = program.partitioner.put_batch(features(*WORKLOAD.batch()))
     step = program.train_steps[0]
-    state, metrics, _ = step(program.initial_state(), {"lm": batch})
-    loss = metrics["lm/loss"]
+    state, metrics, _ = step(program.initial_state(), {STREAM: batch})
+    loss = metrics[f"{STREAM}/loss"]
 
-    def steps(count: int) -> None:
-        nonlocal state
-        for _ in range(count):
-            state, metrics, _ = step(state, {"lm": batch})
-        jax.block_until_ready((state, metrics))
-
-    serve(
-        steps,
+    serve_training(
+        step,
+        state,
+        batch,
         facts={
             "jax": jax.__version__,
             "devices": jax.device_count(),

@@ -15,7 +15,8 @@ import sys
 
 import numpy as np
 
-from benchmarks.paired import Comparison, Side, compare, report, serve
+from benchmarks.paired import Comparison, Side, compare, report
+from benchmarks.training_turns import STREAM, features, serve_training
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,12 +109,7 @@ def serve_steps(variant: Variant) -> None:
         rng.integers(5, config.vocab_size, [variant.rows, length], dtype=np.int32)
         for length in (variant.inputs, variant.targets)
     )
-    batch = {
-        "encoder_input_tokens": jnp.asarray(inputs),
-        "decoder_input_tokens": jnp.pad(jnp.asarray(targets)[:, :-1], ((0, 0), (1, 0))),
-        "decoder_target_tokens": jnp.asarray(targets),
-        "decoder_loss_weights": jnp.ones(targets.shape, jnp.float32),
-    }
+    batch = jax.device_put(features(inputs, targets))
     rules = [("decoder/.*", None), *EVERY_PARAMETER] if variant.frozen else EVERY_PARAMETER
     schedule = optax.constant_schedule(1e-4)
     optimizer = adamw(schedule)
@@ -123,32 +119,28 @@ def serve_steps(variant: Variant) -> None:
         tokens = jnp.ones([1, 2], jnp.int32)
         params = nn.unbox(model.init(rng, tokens, tokens)["params"])
         trainable, _ = parameter_factors(rules, params).split(params)
-        return TrainState(jnp.int32(0), params, optimizer.init(trainable), {"lm": {}}, rng)
+        return TrainState(jnp.int32(0), params, optimizer.init(trainable), {STREAM: {}}, rng)
 
     step = functools.partial(
         train_step,
-        streams=[Stream(name="lm", objective=objective, dataset=None)],
+        streams=[Stream(name=STREAM, objective=objective, dataset=None)],
         optimizer=optimizer,
         learning_rate=schedule,
         parameter_rules=rules,
     )
     state = jax.jit(create)(jax.random.key(0))
     guarded = functools.partial(guarded_step, step=step, guard=STOP_ON_NON_FINITE, first_step=0)
-    compiled = jax.jit(guarded, donate_argnums=0).lower(state, {"lm": batch}).compile()
+    compiled = jax.jit(guarded, donate_argnums=0).lower(state, {STREAM: batch}).compile()
     memory = compiled.memory_analysis()
 
-    def steps(count: int) -> None:
-        nonlocal state
-        for _ in range(count):
-            state, metrics, _ = compiled(state, {"lm": batch})
-        jax.block_until_ready((state, metrics))
-
-    state, metrics, _ = compiled(state, {"lm": batch})
-    serve(
-        steps,
+    state, metrics, _ = compiled(state, {STREAM: batch})
+    serve_training(
+        compiled,
+        state,
+        batch,
         facts={
             **dataclasses.asdict(variant),
-            "first_loss": float(metrics["lm/loss"].compute()),
+            "first_loss": float(metrics[f"{STREAM}/loss"].compute()),
             "state_bytes": memory.argument_size_in_bytes,
             "temporary_bytes": memory.temp_size_in_bytes,
             "jax": jax.__version__,

@@ -10,7 +10,8 @@ import os
 import sys
 import time
 
-from benchmarks.paired import Comparison, Side, compare, report, serve
+from benchmarks.paired import Comparison, Side, compare, report
+from benchmarks.training_turns import STREAM, features, serve_training
 from benchmarks.workload import Workload
 
 LIMITS = {"time": 0.85, "memory": 1.2}
@@ -44,7 +45,6 @@ def serve_steps(workload: Workload, *, scan_unroll: int) -> None:
 
     import jax
     import jax.numpy as jnp
-    import numpy as np
     import optax
     from flax import linen as nn
 
@@ -57,14 +57,7 @@ def serve_steps(workload: Workload, *, scan_unroll: int) -> None:
     from codet5p_jax.training.step import train_step
 
     model = CodeT5p(model_config(workload, scan_unroll=scan_unroll))
-    inputs, targets = workload.batch()
-    start = np.zeros([workload.batch_size, 1], np.int32)
-    batch = {
-        "encoder_input_tokens": jnp.asarray(inputs),
-        "decoder_input_tokens": jnp.asarray(np.concatenate([start, targets[:, :-1]], axis=1)),
-        "decoder_target_tokens": jnp.asarray(targets),
-        "decoder_loss_weights": jnp.ones(targets.shape, jnp.float32),
-    }
+    batch = jax.device_put(features(*workload.batch()))
     schedule = optax.constant_schedule(workload.learning_rate)
     optimizer = adamw(
         schedule,
@@ -75,26 +68,22 @@ def serve_steps(workload: Workload, *, scan_unroll: int) -> None:
     def create(rng: jax.Array) -> TrainState:
         tokens = jnp.ones([1, 2], jnp.int32)
         params = nn.unbox(model.init(rng, tokens, tokens)["params"])
-        return TrainState(jnp.int32(0), params, optimizer.init(params), {"lm": {}}, rng)
+        return TrainState(jnp.int32(0), params, optimizer.init(params), {STREAM: {}}, rng)
 
-    stream = Stream(name="lm", objective=Seq2SeqObjective(model=model), dataset=None)
+    stream = Stream(name=STREAM, objective=Seq2SeqObjective(model=model), dataset=None)
     step = functools.partial(
         train_step, streams=[stream], optimizer=optimizer, learning_rate=schedule
     )
     guarded = functools.partial(guarded_step, step=step, guard=STOP_ON_NON_FINITE, first_step=0)
     state = jax.jit(create)(jax.random.key(0))
     start_time = time.perf_counter()
-    compiled = jax.jit(guarded, donate_argnums=0).lower(state, {"lm": batch}).compile()
+    compiled = jax.jit(guarded, donate_argnums=0).lower(state, {STREAM: batch}).compile()
     compile_seconds = time.perf_counter() - start_time
 
-    def steps(count: int) -> None:
-        nonlocal state
-        for _ in range(count):
-            state, metrics, _ = compiled(state, {"lm": batch})
-        jax.block_until_ready((state, metrics))
-
-    serve(
-        steps,
+    serve_training(
+        compiled,
+        state,
+        batch,
         facts={
             "jax": jax.__version__,
             "threads": len(os.sched_getaffinity(0)),

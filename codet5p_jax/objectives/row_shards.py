@@ -20,6 +20,11 @@ from codet5p_jax.typing import PyTree
 ShardFunction = Callable[[PyTree, PyTree], tuple[PyTree, PyTree, PyTree]]
 
 
+def mesh_axes_of(target: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """Returns the mesh axes that a rule, or one entry of a PartitionSpec, names."""
+    return (target,) if isinstance(target, str) else tuple(target or ())
+
+
 def num_row_shards() -> int:
     """Returns how many parts of a batch lie on devices of their own; 1 outside a mesh."""
     shape = jax.sharding.get_abstract_mesh().shape
@@ -33,7 +38,9 @@ def rows_stay_apart() -> bool:
     goes to its owners as soon as it is known, and never exists as a whole.
     """
     axes = set(_batch_axes())
-    split = (axis for name, target in _rules() if name not in _ROWS for axis in _axes(target))
+    split = (
+        axis for name, target in _rules() if name not in _ROWS for axis in mesh_axes_of(target)
+    )
     return num_row_shards() > 1 and axes.isdisjoint(split)
 
 
@@ -81,20 +88,16 @@ def _batch_axes() -> tuple[str, ...]:
     """Returns the mesh axes along which rows lie on devices of their own."""
     shape = jax.sharding.get_abstract_mesh().shape
     spec = nn.logical_to_mesh_axes(("batch",))
-    return tuple(axis for axis in _axes(spec[0] if spec else None) if shape.get(axis, 1) > 1)
+    return tuple(axis for axis in mesh_axes_of(spec[0] if spec else None) if shape.get(axis, 1) > 1)
 
 
 def _rules() -> Sequence[tuple[str, Any]]:
     return nn.get_logical_axis_rules()
 
 
-def _axes(target: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    return (target,) if isinstance(target, str) else tuple(target or ())
-
-
 def _without(rules: Sequence[tuple[str, Any]], axes: Sequence[str]) -> Sequence[tuple[str, Any]]:
     """Returns the rules with `axes` of the mesh left out: nothing there is to be laid out."""
     return [
-        (name, tuple(axis for axis in _axes(target) if axis not in axes) or None)
+        (name, tuple(axis for axis in mesh_axes_of(target) if axis not in axes) or None)
         for name, target in rules
     ]

@@ -11,6 +11,7 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from codet5p_jax.objectives.row_shards import mesh_axes_of
 from codet5p_jax.training.mesh import make_mesh
 from codet5p_jax.typing import Batch
 
@@ -103,7 +104,7 @@ class Partitioner:
 
     def _check_rules(self) -> None:
         for logical, target in self._rules:
-            for axis in _mesh_axes(target):
+            for axis in mesh_axes_of(target):
                 if axis not in self.mesh.shape:
                     raise ValueError(
                         f"Rule ({logical!r}, {target!r}) names the mesh axis {axis!r}; the mesh "
@@ -180,8 +181,8 @@ class Partitioner:
         wanted = [mesh_axis for logical, mesh_axis in self._rules if logical == axis]
         if axis is None or target is not None or None in wanted:
             return
-        taken = {mesh_axis for each in spec for mesh_axis in _mesh_axes(each)}
-        clash = ", ".join(sorted({a for each in wanted for a in _mesh_axes(each)} & taken))
+        taken = {mesh_axis for each in spec for mesh_axis in mesh_axes_of(each)}
+        clash = ", ".join(sorted({a for each in wanted for a in mesh_axes_of(each)} & taken))
         raise ValueError(
             f"{name}: {axis!r} would lie along {clash!r}, which another axis takes. Add "
             f"({axis!r}, None) to standard_logical_axis_rules.additional_rules to leave it whole."
@@ -237,17 +238,12 @@ def _is_instance(cls: type, leaf: Any) -> bool:
     return isinstance(leaf, cls)
 
 
-def _mesh_axes(target: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    """Returns the mesh axes that a rule, or one entry of a PartitionSpec, names."""
-    return (target,) if isinstance(target, str) else tuple(target or ())
-
-
 def _named(target: str | tuple[str, ...] | None) -> str:
-    return " and ".join(repr(axis) for axis in _mesh_axes(target))
+    return " and ".join(repr(axis) for axis in mesh_axes_of(target))
 
 
 def _num_devices(mesh: Mesh, target: str | tuple[str, ...] | None) -> int:
-    return math.prod(mesh.shape[axis] for axis in _mesh_axes(target))
+    return math.prod(mesh.shape[axis] for axis in mesh_axes_of(target))
 
 
 def _largest_divisor(size: int, most: int) -> int:
