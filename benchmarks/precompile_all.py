@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.precompile_all`` compiles all of gin/pods, each recipe in a process of its
 own that frees its memory; with names, those alone; with --table it only writes the table anew.
-Figures lie in benchmarks/results/precompile, a file for each recipe.
+Figures lie in benchmarks/results/precompile, a file for each recipe; the table shows those of the
+recipes that there are.
 """
 
 import argparse
@@ -67,7 +68,11 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"precompile_all: {error}", file=sys.stderr)
         return 2
     failed = [] if arguments.table else [name for name in names if not refresh(name)]
-    write_table(PAGE, figures_of(RESULTS))
+    recipes = pod_recipes()
+    figures = figures_of(RESULTS, recipes)
+    write_table(PAGE, figures)
+    if missing := [name for name in recipes if name not in figures]:
+        print(f"precompile_all: no figures yet of {', '.join(missing)}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -127,14 +132,19 @@ def refresh(
     return all(fits(phase, spare=SPARE) for phase in phases)
 
 
-def figures_of(results: pathlib.Path) -> Mapping[str, Sequence[Figures]]:
-    """Returns recipe -> figures of its phases, of all files in a folder.
+def figures_of(results: pathlib.Path, recipes: Sequence[str]) -> Mapping[str, Sequence[Figures]]:
+    """Returns recipe -> figures of its phases, of those recipes that have some.
 
     Args:
-        results: The folder.
+        results: Folder of the files; one of a recipe that is no more is left aside.
+        recipes: Names.
     """
-    contents = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
-    return {content["recipe"]: content["phases"] for content in contents}
+    paths = {name: results / f"{name}.json" for name in recipes}
+    return {
+        name: json.loads(path.read_text(encoding="utf-8"))["phases"]
+        for name, path in paths.items()
+        if path.exists()
+    }
 
 
 def write_table(page: pathlib.Path, figures: Mapping[str, Sequence[Figures]]) -> None:

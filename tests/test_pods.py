@@ -170,7 +170,7 @@ def test_one_recipe_is_refreshed_alone(tmp_path):
     assert not precompile_all.refresh(
         "stage1_220m_v5e_4x4", results=tmp_path, compile_words=lambda _: _outcome(tight)
     )
-    figures = precompile_all.figures_of(tmp_path)
+    figures = precompile_all.figures_of(tmp_path, PODS)
     assert figures["stage1_220m_v5e_4x4"][0]["spare"] == 0.05
     assert (tmp_path / "stage2_220m_v4_2x2x2.json").read_bytes() == before
 
@@ -181,7 +181,25 @@ def test_a_recipe_that_fails_keeps_its_old_figures(tmp_path, capsys):
     failed = Outcome(failure="no such axis")
     assert not precompile_all.refresh(name, results=tmp_path, compile_words=lambda _: failed)
     assert f"{name}: failed: no such axis" in capsys.readouterr().out
-    assert precompile_all.figures_of(tmp_path)[name][0]["fits"]
+    assert precompile_all.figures_of(tmp_path, PODS)[name][0]["fits"]
+
+
+def test_the_table_shows_the_recipes_there_are_and_those_without_figures_are_listed(
+    tmp_path, monkeypatch, capsys
+):
+    page, pods = tmp_path / "pods.md", tmp_path / "pods"
+    page.write_text(PAGE)
+    pods.mkdir()
+    for name in ("stage1_220m_v5e_4x4", "stage2_220m_v4_2x2x2"):
+        (pods / f"{name}.gin").touch()
+    for name in ("stage1_220m_v5e_4x4", "removed_220m_v5e_4x4"):
+        precompile_all.refresh(name, results=tmp_path, compile_words=lambda _: _outcome(FITS))
+    for constant, value in {"PAGE": page, "PODS": pods, "RESULTS": tmp_path}.items():
+        monkeypatch.setattr(precompile_all, constant, value)
+    assert precompile_all.main(["--table"]) == 0
+    assert "stage1_220m, all" in page.read_text() and "removed" not in page.read_text()
+    told = capsys.readouterr().err
+    assert told == "precompile_all: no figures yet of stage2_220m_v4_2x2x2\n"
 
 
 def test_a_page_without_marks_is_an_error(tmp_path):
@@ -210,12 +228,12 @@ def test_without_libtpu_it_says_what_to_install_and_compiles_nothing(capsys):
 def test_the_page_shows_the_figures_that_are_kept(tmp_path):
     copy = tmp_path / "pods.md"
     copy.write_text(precompile_all.PAGE.read_text())
-    precompile_all.write_table(copy, precompile_all.figures_of(precompile_all.RESULTS))
+    precompile_all.write_table(copy, precompile_all.figures_of(precompile_all.RESULTS, PODS))
     assert copy.read_text() == precompile_all.PAGE.read_text()
 
 
 def test_kept_figures_are_of_recipes_that_fit_with_a_tenth_to_spare():
-    for name, phases in precompile_all.figures_of(precompile_all.RESULTS).items():
-        assert name in PODS
+    assert {path.stem for path in precompile_all.RESULTS.glob("*.json")} <= set(PODS)
+    for name, phases in precompile_all.figures_of(precompile_all.RESULTS, PODS).items():
         for phase in phases:
             assert fits(phase, spare=precompile_all.SPARE), (name, phase["phase"])
