@@ -201,9 +201,7 @@ def _saved(step: CompiledStep, path: pathlib.Path) -> dict[str, Any]:
 
 
 def _costs(step: CompiledStep) -> dict[str, Any]:
-    text = step.executable.as_text()
-    assert text is not None  # TPU's compiler always tells
-    heaviest = heaviest_instructions(text, count=HEAVIEST)
+    heaviest = heaviest_instructions(step.module, count=HEAVIEST)
     return {
         "hbm_bytes": step.hbm_bytes,
         "spare": step.spare,

@@ -13,6 +13,7 @@ from jax.experimental import topologies
 
 from codet5p_jax.training.chips import Chip, chip_of_generation
 from codet5p_jax.training.curriculum import Phase
+from codet5p_jax.training.hlo.parser import Module, parse
 from codet5p_jax.training.program import AbstractBatch, Program
 from codet5p_jax.training.program_costs import ProgramCosts, program_costs
 from codet5p_jax.training.roofline import Roofline, roofline
@@ -43,7 +44,8 @@ class CompiledStep:
 
     Attributes:
         phase: What it trains.
-        executable: To look into, or to save.
+        executable: To save.
+        module: Its instructions, to look into; the text of a large step takes seconds to read.
         compile_seconds: Lowering and compiling together.
         hbm_bytes: Memory that it needs at its peak, per chip.
         usable_hbm_bytes: Memory that there is, per chip.
@@ -54,6 +56,7 @@ class CompiledStep:
 
     phase: Phase
     executable: jax.stages.Compiled
+    module: Module
     compile_seconds: float
     hbm_bytes: int
     usable_hbm_bytes: int
@@ -147,11 +150,13 @@ def compile_step(
     slices = [getattr(device, "slice_index", 0) for device in mesh.devices.flat]
     text = executable.as_text()
     assert text is not None  # TPU's compiler always tells
-    costs = program_costs(text, slices=slices)
+    module = parse(text)
+    costs = program_costs(module, slices=slices)
     assert chip.usable_hbm_bytes is not None  # chip_of_generation gives none without
     return CompiledStep(
         phase=phase,
         executable=executable,
+        module=module,
         compile_seconds=seconds,
         hbm_bytes=_peak_bytes(executable),
         usable_hbm_bytes=chip.usable_hbm_bytes,

@@ -61,7 +61,10 @@ class ProgramCosts:
 
 
 def program_costs(
-    text: str, *, slices: Sequence[int] | None = None, unknown_trips: int | None = None
+    program: Module | str,
+    *,
+    slices: Sequence[int] | None = None,
+    unknown_trips: int | None = None,
 ) -> ProgramCosts:
     """Returns the costs of a program per device and run.
 
@@ -69,7 +72,7 @@ def program_costs(
     most bytes in HBM.
 
     Args:
-        text: `compiled.as_text()` of a jitted function.
+        program: `compiled.as_text()` of a jitted function, or what `hlo.parser.parse` made of it.
         slices: Slice of each device in the order of the mesh, flat (`device.slice_index`); None:
             all devices are of one slice.
         unknown_trips: Trips of a loop whose number the text does not tell; `unknown` names each.
@@ -77,7 +80,7 @@ def program_costs(
     Raises:
         ValueError: The text is no HLO, or a loop's trips are not told and `unknown_trips` is None.
     """
-    module = parse(text)
+    module = parse(program) if isinstance(program, str) else program
     return _Accountant(module, slices=slices, unknown_trips=unknown_trips).bill()
 
 

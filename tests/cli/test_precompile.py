@@ -203,6 +203,19 @@ def test_the_figures_of_a_phase_say_how_it_is_computed_and_can_be_saved(tmp_path
     assert "Whole step at its peak" in page([figures], recipe="toy", versions=versions())
 
 
+def test_the_text_of_a_compiled_phase_is_asked_for_once(monkeypatch):
+    asked, as_text = [], jax.stages.Compiled.as_text
+
+    def counted(step):
+        asked.append(step)
+        return as_text(step)
+
+    monkeypatch.setattr(jax.stages.Compiled, "as_text", counted)
+    program = _toy()
+    phase_figures(program, 0, abstract_batches(program), topology="v5e:4x4")
+    assert len(asked) == 1
+
+
 def test_a_phase_that_does_not_fit_is_a_table_with_what_to_try():
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(phase_table(DOES_NOT))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from codet5p_jax.training.hlo.parser import parse
 from codet5p_jax.training.program_costs import program_costs
 from tests.training.hlo.test_collectives import BETWEEN_SLICES
 
@@ -63,6 +64,7 @@ ENTRY %main (x: f32[8,8]) -> f32[8,8] {
 
 def test_the_bodies_of_nested_loops_count_times_all_their_trips():
     costs = program_costs(NESTED)
+    assert program_costs(parse(NESTED)) == costs
     assert costs.flops == 5 * 3 * (2 * 8 * 8 * 8)
     one = 4 * 8 * 8
     # The product and the sum each read one array and write one; the counters are no HBM.

@@ -33,20 +33,22 @@ class InstructionTraffic:
     hbm_bytes: int
 
 
-def heaviest_instructions(text: str, *, count: int = 20) -> Sequence[InstructionTraffic]:
+def heaviest_instructions(
+    program: Module | str, *, count: int = 20
+) -> Sequence[InstructionTraffic]:
     """Returns the instructions that move most bytes in HBM, the heaviest first.
 
     Loops of unknown trips count once, and every branch of a conditional as if it were taken: for
     totals see program_costs.
 
     Args:
-        text: `compiled.as_text()` of a jitted function.
+        program: `compiled.as_text()` of a jitted function, or what `parser.parse` made of it.
         count: How many instructions.
 
     Raises:
         ValueError: The text is no HLO.
     """
-    module = parse(text)
+    module = parse(program) if isinstance(program, str) else program
     found = [
         InstructionTraffic(
             name=instruction.name,

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from codet5p_jax.training.hlo.breakdown import heaviest_instructions
+from codet5p_jax.training.hlo.parser import parse
 from codet5p_jax.training.program_costs import program_costs
 
 
@@ -25,3 +26,4 @@ def test_the_heaviest_instructions_stand_first_and_add_up_to_the_whole():
     assert (heaviest.runs, heaviest.hbm_bytes) == (5, 5 * (4 + 2 * 4 * 32 * 32))
     assert heaviest.origin.endswith("dynamic_slice")
     assert heaviest_instructions(text, count=1) == [heaviest]
+    assert heaviest_instructions(parse(text), count=1) == [heaviest]
