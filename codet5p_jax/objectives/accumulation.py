@@ -21,6 +21,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from codet5p_jax.objectives.row_shards import on_each_shard
+from codet5p_jax.objectives.split_parameters import is_split
 from codet5p_jax.typing import PyTree
 
 ChunkLoss = Callable[[PyTree, PyTree, PyTree], tuple[Float[Array, ""], PyTree]]
@@ -129,7 +130,13 @@ def _forward(losses, wire_dtype, params, rows, data, choice):
         return value, d_params, d_rows
 
     chunks = moving_rows.take(rows), rows, data, choice
-    value, d_params, d_rows = on_each_shard(of_shard, params, chunks, wire_dtype=wire_dtype)
+    value, d_params, d_rows = on_each_shard(
+        of_shard,
+        params,
+        chunks,
+        gradients_like=moving_params.take(params),
+        wire_dtype=wire_dtype,
+    )
     return value, (moving_params.alone(d_params), moving_rows.alone(d_rows))
 
 
@@ -203,7 +210,10 @@ def _map_backward(functions, wire_dtype, residuals, d_out):
         return None, _loop(add, jax.tree.map(jnp.zeros_like, params), chunks)[0], None
 
     chunks = data, choice, d_out
-    return on_each_shard(of_shard, params, chunks, wire_dtype=wire_dtype)[1], None, None
+    _, d_params, _ = on_each_shard(
+        of_shard, params, chunks, gradients_like=params, wire_dtype=wire_dtype
+    )
+    return d_params, None, None
 
 
 _map_over_chunks.defvjp(_map_forward, _map_backward)
@@ -214,24 +224,29 @@ class _Moving:
 
     def __init__(self, primals: PyTree):
         """Reads it from what custom_vjp passes where symbolic zeros are on."""
-        leaves, structure = jax.tree.flatten(primals)
+        nodes, structure = jax.tree.flatten(primals, is_leaf=is_split)
         self._structure: Any = structure
-        self._moves = [leaf.perturbed for leaf in leaves]
+        self._moves = [jax.tree.leaves(node)[0].perturbed for node in nodes]
 
-    def take(self, tree: PyTree) -> list[Array]:
+    def take(self, tree: PyTree) -> list[Any]:
         """Returns those leaves of `tree`."""
-        return [x for x, moves in zip(jax.tree.leaves(tree), self._moves, strict=True) if moves]
+        return [x for x, moves in zip(_nodes(tree), self._moves, strict=True) if moves]
 
-    def put(self, moving: list[Array], tree: PyTree) -> PyTree:
+    def put(self, moving: list[Any], tree: PyTree) -> PyTree:
         """Returns `tree` with those leaves replaced."""
         new = iter(moving)
-        leaves = zip(jax.tree.leaves(tree), self._moves, strict=True)
+        leaves = zip(_nodes(tree), self._moves, strict=True)
         return self._structure.unflatten([next(new) if moves else x for x, moves in leaves])
 
-    def alone(self, moving: list[Array]) -> PyTree:
+    def alone(self, moving: list[Any]) -> PyTree:
         """Returns a tree of those leaves, with None in place of the others."""
         new = iter(moving)
         return self._structure.unflatten([next(new) if moves else None for moves in self._moves])
+
+
+def _nodes(tree: PyTree) -> list[Any]:
+    """Returns the parameters of a tree, those in parts as they are."""
+    return jax.tree.leaves(tree, is_leaf=is_split)
 
 
 def _values(primals: PyTree) -> PyTree:

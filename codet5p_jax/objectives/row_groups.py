@@ -13,7 +13,7 @@ from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Int
 
-from codet5p_jax.objectives.row_shards import num_row_shards
+from codet5p_jax.objectives.mesh_axes import num_row_shards
 from codet5p_jax.typing import PyTree
 
 SUBLANES = 8  # rows of a TPU tile: lengths are multiples of it

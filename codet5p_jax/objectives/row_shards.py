@@ -5,7 +5,7 @@ it: once per microbatch, at each use of a shared embedding, and for position bia
 the scores. Here every device first sums all that its rows give.
 """
 
-import math
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,85 +14,94 @@ from flax import linen as nn
 from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
+from codet5p_jax.objectives.mesh_axes import batch_axes, mesh_axes_of
+from codet5p_jax.objectives.split_parameters import is_split
 from codet5p_jax.typing import PyTree
 
 # (what all rows share, chunks [chunks, batch, ...]) -> (sums, gradients, chunks of results)
 ShardFunction = Callable[[PyTree, PyTree], tuple[PyTree, PyTree, PyTree]]
 
 
-def mesh_axes_of(target: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    """Returns the mesh axes that a rule, or one entry of a PartitionSpec, names."""
-    return (target,) if isinstance(target, str) else tuple(target or ())
-
-
-def num_row_shards() -> int:
-    """Returns how many parts of a batch lie on devices of their own; 1 outside a mesh."""
-    shape = jax.sharding.get_abstract_mesh().shape
-    return math.prod(shape[axis] for axis in _batch_axes())
-
-
-def rows_stay_apart() -> bool:
-    """Whether rows lie on several devices, each of which holds all parameters that they need.
-
-    Not so where parameters are split over the same devices (FSDP): there each layer's gradient
-    goes to its owners as soon as it is known, and never exists as a whole.
-    """
-    axes = set(_batch_axes())
-    split = (
-        axis for name, target in _rules() if name not in _ROWS for axis in mesh_axes_of(target)
-    )
-    return num_row_shards() > 1 and axes.isdisjoint(split)
-
-
 def on_each_shard(
-    function: ShardFunction, shared: PyTree, chunks: PyTree, *, wire_dtype: DTypeLike | None = None
+    function: ShardFunction,
+    shared: PyTree,
+    chunks: PyTree,
+    *,
+    gradients_like: PyTree = None,
+    wire_dtype: DTypeLike | None = None,
 ) -> tuple[PyTree, PyTree, PyTree]:
     """Returns function(shared, chunks), its sums and gradients added up over the devices.
 
     Args:
         function: Of one device's rows; constraints on activations hold as before along all other
             axes of the mesh.
-        shared: Equal on all devices.
+        shared: Equal on all devices, or a SplitParameter, which the function sees whole, or, where
+            it is gathered when read, as it is.
         chunks: Arrays [chunks, batch, ...]; those without a batch axis, such as keys, are the same
             on all devices.
+        gradients_like: Those parts of `shared` that the gradients are of, in the gradients' order.
         wire_dtype: What gradients travel in; None leaves them as they are.
     """
-    if not rows_stay_apart():
+    axes = batch_axes()
+    if not axes:
         return function(shared, chunks)
-    axes = _batch_axes()
 
     def local(shared: PyTree, chunks: PyTree) -> tuple[PyTree, PyTree, PyTree]:
-        with nn.logical_axis_rules(_without(_rules(), axes)):
-            sums, gradients, results = function(shared, chunks)
-        travelling = jax.tree.map(lambda x: x.astype(wire_dtype or x.dtype), gradients)
-        arrived = jax.lax.psum(travelling, axes)
-        gradients = jax.tree.map(lambda x, like: x.astype(like.dtype), arrived, gradients)
-        return jax.lax.psum(sums, axes), gradients, results
+        whole = jax.tree.map(_gathered, shared, is_leaf=is_split)
+        with nn.logical_axis_rules(_without(nn.get_logical_axis_rules(), axes)):
+            sums, gradients, results = function(whole, chunks)
+        add_up = functools.partial(_added_up, axes=axes, wire_dtype=wire_dtype)
+        arrived = jax.tree.map(add_up, gradients_like, gradients, is_leaf=is_split)
+        return jax.lax.psum(sums, axes), arrived, results
 
-    def spec(leaf: jax.Array) -> PartitionSpec:
+    def rows(leaf: jax.Array) -> PartitionSpec:
         return PartitionSpec(None, axes) if leaf.ndim > 1 else PartitionSpec()
 
-    specs = PartitionSpec(), jax.tree.map(spec, chunks)
-    out_specs = PartitionSpec(), PartitionSpec(), PartitionSpec(None, axes)
-    # Unchecked, since the check would add gradients up inside the loop over chunks.
     mapped = jax.shard_map(
-        local, in_specs=specs, out_specs=out_specs, axis_names=set(axes), check_vma=False
+        local,
+        in_specs=(_parts(shared), jax.tree.map(rows, chunks)),
+        out_specs=(PartitionSpec(), _parts(gradients_like), PartitionSpec(None, axes)),
+        axis_names=set(axes),
+        # Unchecked, since the check would add gradients up inside the loop over chunks.
+        check_vma=False,
     )
     return mapped(shared, chunks)
 
 
-_ROWS = ("batch", "queue")  # logical axes of rows
+def _parts(tree: PyTree) -> PyTree:
+    """Returns the mesh axes of each parameter, as far as they are those of rows."""
+    return jax.tree.map(
+        lambda leaf: leaf.spec if is_split(leaf) else PartitionSpec(), tree, is_leaf=is_split
+    )
 
 
-def _batch_axes() -> tuple[str, ...]:
-    """Returns the mesh axes along which rows lie on devices of their own."""
-    shape = jax.sharding.get_abstract_mesh().shape
-    spec = nn.logical_to_mesh_axes(("batch",))
-    return tuple(axis for axis in mesh_axes_of(spec[0] if spec else None) if shape.get(axis, 1) > 1)
+def _gathered(parameter: Any) -> Any:
+    if not is_split(parameter) or parameter.when_read:
+        return parameter
+    return parameter.unbox()
 
 
-def _rules() -> Sequence[tuple[str, Any]]:
-    return nn.get_logical_axis_rules()
+def _added_up(
+    parameter: Any, gradient: Any, *, axes: Sequence[str], wire_dtype: DTypeLike | None
+) -> Any:
+    """Returns the sum of all devices' gradients, split as the parameter is.
+
+    Args:
+        parameter: Whose gradient it is.
+        gradient: Of the whole parameter; or, of one that is gathered when read, of a device's part:
+            the gradient of gathering has added it up along the axes of the parts.
+        axes: Mesh axes of the rows.
+        wire_dtype: What it travels in.
+    """
+    value = gradient.value if is_split(gradient) else gradient
+    x = value.astype(wire_dtype or value.dtype)
+    if not is_split(parameter):
+        return jax.lax.psum(x, axes).astype(value.dtype)
+    if not is_split(gradient):
+        x = parameter.scatter_sum(x)
+    others = tuple(axis for axis in axes if axis not in parameter.mesh_axes)
+    x = jax.lax.psum(x, others) if others else x
+    return parameter.replace_boxed(x.astype(value.dtype))
 
 
 def _without(rules: Sequence[tuple[str, Any]], axes: Sequence[str]) -> Sequence[tuple[str, Any]]:

@@ -5,16 +5,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from codet5p_jax.models.codet5p import CodeT5p
 from codet5p_jax.models.flops import seq2seq_training_flops
 from codet5p_jax.objectives.accumulation import microbatches, sum_over_chunks
 from codet5p_jax.objectives.losses import TokenLoss, chunked_token_cross_entropy
+from codet5p_jax.objectives.mesh_axes import num_row_shards
 from codet5p_jax.objectives.metrics import nonpadding_share
 from codet5p_jax.objectives.objective import BatchShapes, check_features
 from codet5p_jax.objectives.ranges import Range, check_ranges
-from codet5p_jax.objectives.row_shards import rows_stay_apart
 from codet5p_jax.typing import Batch, Metrics, PyTree, WeightedMean
 
 _RANGES = {
@@ -105,7 +106,7 @@ class Seq2SeqObjective:
         return float(seq2seq_training_flops(config, rows=rows, inputs=inputs, targets=targets))
 
     def _token_loss(self, params: PyTree, batch: Batch, rng: jax.Array, train: bool) -> TokenLoss:
-        if self.microbatches == 1 and not rows_stay_apart():
+        if self.microbatches == 1 and num_row_shards() == 1:
             return self._loss_of_rows(params, batch, rng, train)
 
         def loss(params: PyTree, _: PyTree, data: Any) -> tuple[Any, TokenLoss]:
@@ -168,7 +169,8 @@ def target_loss(
     read = "token_embedder" if model.config.tie_embeddings else "lm_head"
     return chunked_token_cross_entropy(
         logits,
-        {read: params[read]},
+        # Whole before the first chunk, where it lies in parts.
+        {read: nn.unbox(params[read])},
         hidden,
         targets,
         weights,

@@ -11,7 +11,7 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from codet5p_jax.objectives.row_shards import mesh_axes_of
+from codet5p_jax.objectives.mesh_axes import mesh_axes_of
 from codet5p_jax.training.mesh import make_mesh
 from codet5p_jax.typing import Batch
 
@@ -78,6 +78,7 @@ class Partitioner:
         mesh_shape: tuple[int, int] | None = None,
         num_slices: int | None = None,
         logical_axis_rules: LogicalAxisRules | None = None,
+        gather_per_layer: bool = True,
         devices: Sequence[jax.Device] | None = None,
     ) -> None:
         """Makes a mesh with axes `slice`, `data` and `model`.
@@ -88,6 +89,8 @@ class Partitioner:
             mesh_shape: (data, model) of one slice, in place of `num_partitions`.
             num_slices: Number of slices, between which the network is slow; None asks the devices.
             logical_axis_rules: Logical axis -> mesh axis; None means the standard rules.
+            gather_per_layer: Where `data` splits parameters too, whether layers are gathered one at
+                a time, which needs least memory, or all before the first microbatch.
             devices: Devices to use; None means all.
 
         Raises:
@@ -99,6 +102,7 @@ class Partitioner:
             num_slices=num_slices,
             devices=devices,
         )
+        self.gather_per_layer = gather_per_layer
         self._rules = tuple(logical_axis_rules or standard_logical_axis_rules())
         self._check_rules()
 

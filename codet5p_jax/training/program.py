@@ -18,6 +18,7 @@ from jax.sharding import NamedSharding
 from jax.typing import DTypeLike
 
 from codet5p_jax.models.codet5p import CodeT5p, fresh_params
+from codet5p_jax.objectives.split_parameters import Gathering
 from codet5p_jax.training.curriculum import Curriculum, Phase, Stream
 from codet5p_jax.training.loss_guard import STOP_ON_NON_FINITE, LossGuard, Verdict, guarded_step
 from codet5p_jax.training.optimizer import init_state
@@ -76,11 +77,11 @@ class Program:
         Raises:
             ValueError: The state does not fit the mesh, or no rule matches a parameter.
         """
-        return self.partitioner.get_mesh_axes(jax.eval_shape(self._create, self._key_data))
+        return self.partitioner.get_mesh_axes(self._named_state)
 
     def abstract_state(self) -> TrainState:
         """Returns shapes, dtypes and shardings of the state; nothing is allocated."""
-        shapes = nn.unbox(jax.eval_shape(self._create, self._key_data))
+        shapes = nn.unbox(self._named_state)
         shardings = self.partitioner.shardings(self.state_axes)
         return jax.tree.map(
             lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding),
@@ -120,7 +121,7 @@ class Program:
         """Stream name -> the step that computes metrics of one of its held-out batches."""
 
         def partition(stream: Stream) -> Callable[[TrainState, Batch], Metrics]:
-            step_fn = functools.partial(eval_step, stream=stream)
+            step_fn = functools.partial(eval_step, stream=stream, box=self._box)
             return self.partitioner.partition(step_fn, (self.state_axes, None), None)
 
         return {name: partition(stream) for name, stream in self.curriculum.streams.items()}
@@ -148,6 +149,7 @@ class Program:
             optimizer=self.transformation,
             learning_rate=self.learning_rate,
             parameter_rules=self.parameter_rules,
+            box=self._box,
         )
         guarded = functools.partial(
             guarded_step, step=step_fn, guard=self.loss_guard, first_step=first_step
@@ -184,6 +186,18 @@ class Program:
         for index, stream in enumerate(self.curriculum.streams.values()):
             params |= stream.objective.init_params(jax.random.fold_in(objective_rng, index))
         return params
+
+    @functools.cached_property
+    def _named_state(self) -> TrainState:
+        """Shapes of the state, with the logical axis names of its leaves."""
+        return jax.eval_shape(self._create, self._key_data)
+
+    def _box(self, params: PyTree, objective_state: PyTree) -> tuple[PyTree, PyTree]:
+        """Returns both with what lies in parts on the devices of the rows in boxes."""
+        gathering = Gathering(self.model.config.dtype, self.partitioner.gather_per_layer)
+        axes = self.partitioner.get_logical_axes(self._named_state)
+        boxed_params = gathering.box(params, axes.params)
+        return boxed_params, gathering.box(objective_state, axes.objective_state)
 
     @functools.cached_property
     def _key_data(self) -> Any:

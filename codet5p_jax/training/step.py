@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import optax
+from flax import linen as nn
 from jax.typing import ArrayLike
 
 from codet5p_jax.training.curriculum import Stream
@@ -18,6 +19,13 @@ from codet5p_jax.training.parameter_rules import (
 from codet5p_jax.training.state import TrainState
 from codet5p_jax.typing import Batch, Metrics, PyTree, WeightedMean
 
+Box = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]  # of parameters and objectives' states
+
+
+def as_they_are(params: PyTree, objective_state: PyTree) -> tuple[PyTree, PyTree]:
+    """Returns both: every device holds all of each parameter, or the compiler gathers them."""
+    return params, objective_state
+
 
 def train_step(
     state: TrainState,
@@ -28,6 +36,7 @@ def train_step(
     learning_rate: optax.Schedule,
     parameter_rules: ParameterRules = EVERY_PARAMETER,
     accept: Callable[[Metrics], jax.Array] | None = None,
+    box: Box = as_they_are,
 ) -> tuple[TrainState, Metrics]:
     """Returns the state after one update on one batch of each stream, and their metrics.
 
@@ -42,23 +51,24 @@ def train_step(
         parameter_rules: What is trained, with which factor on the updates.
         accept: Losses and gradient norms -> bool [], whether the optimizer shall run; where not,
             parameters and its state stay as they are. None always runs it.
+        box: Marks what lies in parts on the devices of the rows, for the objectives to gather.
     """
     factors = parameter_factors(parameter_rules, state.params)
     trainable, frozen = factors.split(state.params)
 
     def loss_fn(trainable: PyTree):
-        params = merge_params(trainable, frozen)
-        losses, objective_state = [], dict(state.objective_state)
+        params, held = box(merge_params(trainable, frozen), state.objective_state)
+        losses, objective_state = [], dict(held)
         metrics: Metrics = {}
         for index, stream in enumerate(streams):
             rng = jax.random.fold_in(state.step_rng(), index)
             loss, stream_metrics, objective_state[stream.name] = stream.objective.loss(
-                params, state.objective_state[stream.name], batches[stream.name], rng, train=True
+                params, held[stream.name], batches[stream.name], rng, train=True
             )
             losses.append(stream.weight * loss.compute())
             metrics |= _named(stream.name, {"loss": loss, **stream_metrics})
         total = sum(losses, jnp.float32(0.0))
-        return total, (metrics | {"loss": _scalar(total)}, objective_state)
+        return total, (metrics | {"loss": _scalar(total)}, nn.unbox(objective_state))
 
     grads, (metrics, objective_state) = jax.grad(loss_fn, has_aux=True)(trainable)
     metrics |= _norms("gradient_norm", grads)
@@ -89,12 +99,13 @@ def train_step(
     return new_state, metrics
 
 
-def eval_step(state: TrainState, batch: Batch, *, stream: Stream) -> Metrics:
+def eval_step(
+    state: TrainState, batch: Batch, *, stream: Stream, box: Box = as_they_are
+) -> Metrics:
     """Returns the metrics of one held-out batch of `stream`; nothing in the state moves."""
     rng = state.evaluation_rng()
-    loss, metrics, _ = stream.objective.loss(
-        state.params, state.objective_state[stream.name], batch, rng, train=False
-    )
+    params, held = box(state.params, state.objective_state)
+    loss, metrics, _ = stream.objective.loss(params, held[stream.name], batch, rng, train=False)
     return _named(stream.name, {"loss": loss, **metrics})
 
 

@@ -11,7 +11,8 @@ from flax import linen as nn
 from jax.sharding import PartitionSpec
 
 from codet5p_jax.models.codet5p import CodeT5p
-from codet5p_jax.objectives.row_shards import num_row_shards, on_each_shard, rows_stay_apart
+from codet5p_jax.objectives.mesh_axes import num_row_shards
+from codet5p_jax.objectives.row_shards import on_each_shard
 from codet5p_jax.objectives.seq2seq import Seq2SeqObjective
 from codet5p_jax.training.partitioning import Partitioner, standard_logical_axis_rules
 from codet5p_jax.training.program_costs import program_costs
@@ -90,30 +91,17 @@ def test_gradients_of_a_model_in_bfloat16_travel_in_it(tiny_model, params, batch
     assert all(shape.endswith("xbf16") for shape in matrices)
 
 
-def test_parameters_that_are_split_over_the_rows_devices_keep_to_the_compiler():
-    def apart():
-        return rows_stay_apart(), num_row_shards()
-
-    assert apart() == (False, 1)  # outside a mesh
-    seen = []
-    for partitioner in (
-        Partitioner(),
-        Partitioner(logical_axis_rules=FULLY_SHARDED),
-        Partitioner(devices=jax.devices()[:1]),
-    ):
-        jax.eval_shape(partitioner.partition(lambda: seen.append(apart()), (), None))
-    assert seen == [(True, 8), (False, 8), (False, 1)]
-
-
 def test_sums_add_up_and_results_stay_where_their_rows_are():
     def function(scale, chunks):
-        return jnp.sum(chunks), {"scale": scale * jnp.sum(chunks)}, chunks * num_row_shards()
+        return jnp.sum(chunks), scale * jnp.sum(chunks), chunks * num_row_shards()
 
     partitioner, chunks = Partitioner(), jnp.arange(48.0).reshape(2, 8, 3)
     rows = PartitionSpec(None, "data")
     step = partitioner.partition(
-        lambda scale, chunks: on_each_shard(function, scale, chunks), (None, rows), None
+        lambda scale, chunks: on_each_shard(function, scale, chunks, gradients_like=scale),
+        (None, rows),
+        None,
     )
-    total, gradients, results = step(jnp.float32(2), chunks)
-    assert (float(total), float(gradients["scale"])) == (48 * 47 / 2, 48 * 47)
+    total, gradient, results = step(jnp.float32(2), chunks)
+    assert (float(total), float(gradient)) == (48 * 47 / 2, 48 * 47)
     np.testing.assert_array_equal(results, chunks)  # inside, rows lie on one device

@@ -1,7 +1,6 @@
 """One step of both stages on several meshes: the mesh changes nothing but who computes what."""
 
 import dataclasses
-import functools
 
 import jax
 import numpy as np
@@ -14,7 +13,6 @@ from codet5p_jax.objectives.seq2seq import Seq2SeqObjective
 from codet5p_jax.training.curriculum import Curriculum, Phase, Stream
 from codet5p_jax.training.partitioning import Partitioner, standard_logical_axis_rules
 from codet5p_jax.training.program import Program
-from codet5p_jax.training.step import train_step
 
 ROWS, TEXT, CODE = 16, 8, 16
 FULLY_SHARDED = standard_logical_axis_rules(parameter_partitioning_dims=2)
@@ -22,6 +20,11 @@ MESHES = {
     "data 8": {},
     "data 4 x model 2": {"num_partitions": 2},
     "fully sharded": {"num_partitions": 2, "logical_axis_rules": FULLY_SHARDED},
+    "fully sharded, gathered at once": {
+        "num_partitions": 2,
+        "logical_axis_rules": FULLY_SHARDED,
+        "gather_per_layer": False,
+    },
     "activations over model too": {
         "num_partitions": 2,
         "logical_axis_rules": standard_logical_axis_rules(
@@ -29,6 +32,12 @@ MESHES = {
         ),
     },
     "two slices": {"num_slices": 2, "mesh_shape": (2, 2), "logical_axis_rules": FULLY_SHARDED},
+    "two slices, gathered at once": {
+        "num_slices": 2,
+        "mesh_shape": (2, 2),
+        "logical_axis_rules": FULLY_SHARDED,
+        "gather_per_layer": False,
+    },
 }
 
 
@@ -91,19 +100,10 @@ def _program(model, partitioner, *, microbatches=1):
 
 def _two_steps(program, batches):
     """Returns the losses and the state after two steps."""
-    streams = program.curriculum.phases[0].streams
-    step = functools.partial(
-        train_step,
-        streams=streams,
-        optimizer=program.transformation,
-        learning_rate=program.learning_rate,
-    )
-    axes = program.state_axes
-    partitioned = program.partitioner.partition(step, (axes, None), (axes, None), donate_argnums=0)
     state, losses = program.initial_state(), []
     for _ in range(2):
         on_devices = {name: program.partitioner.put_batch(batch) for name, batch in batches.items()}
-        state, metrics = partitioned(state, on_devices)
+        state, metrics, _ = program.train_steps[0](state, on_devices)
         losses.append({k: float(v.compute()) for k, v in metrics.items() if k.endswith("loss")})
     return losses, state
 
@@ -127,6 +127,8 @@ def on_one_device(model, batches):
                 ("activations over model too", 2),
                 ("fully sharded", 1),
                 ("fully sharded", 2),
+                ("fully sharded, gathered at once", 2),
+                ("two slices, gathered at once", 2),
             )
         ),
     ],
