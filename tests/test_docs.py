@@ -1,13 +1,12 @@
 """What the documents name exists: files they link to, commands, flags and gin files."""
 
 import argparse
-import importlib
 import pathlib
 import re
 
 import pytest
 
-from codet5p_jax.cli.main import COMMANDS
+from codet5p_jax.cli.main import COMMANDS, flags_module
 from tests.tiny_checkpoint import model_dir  # noqa: F401
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -56,9 +55,8 @@ def test_python_blocks_run_one_after_the_other(page, model_dir, tmp_path, monkey
 
 
 def _flags(command):
-    module = importlib.import_module(f"codet5p_jax.cli.{COMMANDS[command][0]}")
     parser = argparse.ArgumentParser()
-    module.add_arguments(parser)
+    flags_module(command).add_arguments(parser)
     return set(_option_strings(parser))
 
 

@@ -49,6 +49,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dry_run", action="store_true", help="print the commands, and run none of them")
 
 
+def check_arguments(arguments: argparse.Namespace) -> None:
+    """Raises for a base that there is not, and for folders that are none, or do not go together."""
+    find_recipe(arguments.base)
+    if bool(arguments.corpus) != bool(arguments.tokenizer):
+        given, missing = ("corpus", "tokenizer") if arguments.corpus else ("tokenizer", "corpus")
+        raise ValueError(
+            f"--{given} is given without --{missing}, and a tokenizer belongs to its corpus; give "
+            "both, or neither to build them."
+        )
+    for name in ("corpus", "tokenizer"):
+        folder = getattr(arguments, name)
+        if folder and not pathlib.Path(folder).is_dir():
+            raise FileNotFoundError(f"--{name} is {folder!r}, which is no folder.")
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Runs what is not done yet, prints the table; returns 0, or 1 when a run failed."""
     out = pathlib.Path(arguments.out)
@@ -66,16 +81,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _ablation(arguments: argparse.Namespace, out: pathlib.Path) -> Ablation:
-    if bool(arguments.corpus) != bool(arguments.tokenizer):
-        given, missing = ("corpus", "tokenizer") if arguments.corpus else ("tokenizer", "corpus")
-        raise ValueError(
-            f"--{given} is given without --{missing}, and a tokenizer belongs to its corpus; give "
-            "both, or neither to build them."
-        )
-    for name in ("corpus", "tokenizer"):
-        folder = getattr(arguments, name)
-        if folder and not pathlib.Path(folder).is_dir():
-            raise FileNotFoundError(f"--{name} is {folder!r}, which is no folder.")
     return Ablation(
         recipe=find_recipe(arguments.base),
         base=arguments.base,

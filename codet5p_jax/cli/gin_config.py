@@ -42,6 +42,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def check_arguments(arguments: argparse.Namespace, *, example: str) -> None:
+    """Checks T5X's flags as far as that goes without reading a file.
+
+    Args:
+        arguments: Of a command that needs a recipe.
+        example: A command line with one.
+
+    Raises:
+        GinConfigError: No gin file is given or one does not exist, or a binding is no NAME=VALUE.
+    """
+    if not arguments.gin_file:
+        raise GinConfigError(f"Give a recipe: {example}")
+    for path in arguments.gin_file:
+        check_file(path)
+    for binding in arguments.gin_bindings:
+        _quoted(binding)
+
+
 def gin_directories() -> list[pathlib.Path]:
     """Returns where gin files are looked for: here, the repository's gin/, the package's."""
     repository = pathlib.Path(__file__).parents[2] / "gin"

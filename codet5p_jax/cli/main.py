@@ -5,6 +5,7 @@ import difflib
 import importlib
 import os
 import sys
+import types
 from collections.abc import Iterable, Sequence
 
 from codet5p_jax.cli import huge_pages, quiet
@@ -28,6 +29,8 @@ COMMANDS = {  # name -> (module, what it does)
 }
 # These import TensorFlow.
 READS_TASKS = {"tokenizer", "cache", "train", "precompile", "eval", "eval_files", "ablate"}
+# Their flags lie in NAME_flags, which imports no JAX: what is wrong with them is said at once.
+FLAGS_APART = {"train", "precompile"}
 RUNS_MODELS = {"pretrain", "train", "eval", "eval_files", "ablate"}  # start with huge pages
 
 
@@ -85,14 +88,27 @@ def _run(words: list[str]) -> int | None:
         raise UsageError(f"unknown command {name!r}. {hint}")
     if name in READS_TASKS:
         quiet.hide_warnings_of_libraries()
-    module = importlib.import_module(f"codet5p_jax.cli.{COMMANDS[name][0]}")
+    flags = flags_module(name)
     parser = _Parser(prog=f"codet5p {name}", description=COMMANDS[name][1], allow_abbrev=False)
-    module.add_arguments(parser)
+    flags.add_arguments(parser)
     parsed = _parse(parser, as_bindings(rest))
+    if hasattr(flags, "check_arguments"):
+        flags.check_arguments(parsed)
+    module = importlib.import_module(f"codet5p_jax.cli.{COMMANDS[name][0]}")
     quiet.errors_only()
     if name in READS_TASKS:
         quiet.import_quietly()
     return module.run(parsed)
+
+
+def flags_module(name: str) -> types.ModuleType:
+    """Returns the module with the add_arguments of a command and, where there is one, the check.
+
+    Args:
+        name: Of COMMANDS.
+    """
+    apart = "_flags" if name in FLAGS_APART else ""
+    return importlib.import_module(f"codet5p_jax.cli.{COMMANDS[name][0]}{apart}")
 
 
 def as_bindings(words: Iterable[str]) -> list[str]:

@@ -47,14 +47,10 @@ def parse_recipe(
         num_slices: Slices of that shape.
 
     Raises:
-        GinConfigError: There is no recipe, or it cannot be parsed.
+        GinConfigError: The recipe cannot be parsed.
         ImportError: libtpu is not installed.
         ValueError: The compiler refuses the topology, or the mesh does not fit it.
     """
-    if not gin_files:
-        raise gin_config.GinConfigError(
-            "Give a recipe: codet5p precompile --gin_file=recipes/stage1_220m.gin"
-        )
     where = [f"TOPOLOGY={topology}", f"TOPOLOGY_SLICES={num_slices}"]
     gin_config.parse(gin_files=[*gin_files, OVERLAY], bindings=[*where, *bindings])
     with silenced_stderr(

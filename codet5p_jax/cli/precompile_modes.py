@@ -1,8 +1,7 @@
 """`--search` and `--smallest` of precompile: which tries to make, and what to say of them."""
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
@@ -13,8 +12,8 @@ from codet5p_jax.cli.precompile_figures import (
     parse_recipe,
     phases_of,
 )
+from codet5p_jax.cli.precompile_flags import FSDP, REMAT_POLICIES, spare_of
 from codet5p_jax.cli.precompile_search import (
-    REMAT_POLICIES,
     Candidate,
     Layout,
     default_meshes,
@@ -33,19 +32,6 @@ from codet5p_jax.cli.results import results_console
 from codet5p_jax.training.program import Program
 from codet5p_jax.training.slice_shapes import slice_topologies
 
-Value = TypeVar("Value")
-FSDP = {"off": False, "on": True}
-SEARCHES = ("search_mesh", "search_fsdp", "search_remat", "search_microbatches")
-
-
-def add_search_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags that say what `--search` shall try."""
-    group = parser.add_argument_group("what --search tries, in place of what it would choose")
-    group.add_argument("--search_mesh", metavar="16x1,8x2", help="(data x model) of a slice")
-    group.add_argument("--search_fsdp", metavar="off,on")
-    group.add_argument("--search_remat", metavar="NAMES", help="files of gin/remat")
-    group.add_argument("--search_microbatches", metavar="1,2,4", help="values of MICROBATCHES")
-
 
 def search(arguments: argparse.Namespace) -> Sequence[Figures]:
     """Returns the figures of the cheapest candidate that fits; none where none does.
@@ -57,10 +43,11 @@ def search(arguments: argparse.Namespace) -> Sequence[Figures]:
     program = _program(arguments, arguments.topology)
     candidates = _candidates(arguments, program, console)
     main, *others = _phases(program, arguments.phase)
+    spare = spare_of(arguments)
 
     def attempt(candidate: Candidate, phases: Sequence[str] = (main,)) -> Outcome:
         words = _words(arguments, arguments.topology, candidate)
-        outcome = _compiled(words, phases, spare=arguments.spare)
+        outcome = _compiled(words, phases, spare=spare)
         _say(console, f"{candidate}, phase {phases[0]}: {outcome}")
         return outcome
 
@@ -75,7 +62,7 @@ def search(arguments: argparse.Namespace) -> Sequence[Figures]:
             _say(console, f"The cheapest of {len(tried)} tried that fits. Paste:")
             _say(console, _pasted(candidate))
             return phases
-    _say(console, f"None of {len(tried)} tried fits with {arguments.spare:.0%} spare. {WAYS_OUT}")
+    _say(console, f"None of {len(tried)} tried fits with {spare:.0%} spare. {WAYS_OUT}")
     return []
 
 
@@ -87,6 +74,7 @@ def smallest(arguments: argparse.Namespace) -> Sequence[Figures]:
     """
     console = results_console(100)
     topologies = slice_topologies(arguments.smallest)
+    spare = spare_of(arguments)
     programs: dict[str, Program] = {}
     for topology in topologies:
         built = _built(arguments, topology)
@@ -99,7 +87,7 @@ def smallest(arguments: argparse.Namespace) -> Sequence[Figures]:
     def attempt(topology: str) -> Outcome:
         phases = _phases(programs[topology], arguments.phase)
         words = _words(arguments, topology)
-        outcomes[topology] = _compiled(words, phases, spare=arguments.spare)
+        outcomes[topology] = _compiled(words, phases, spare=spare)
         _say(console, f"{topology}: {outcomes[topology]}")
         return outcomes[topology]
 
@@ -107,8 +95,7 @@ def smallest(arguments: argparse.Namespace) -> Sequence[Figures]:
     if found is None:
         _say(
             console,
-            f"No slice of {arguments.smallest} tried fits with {arguments.spare:.0%} spare. "
-            f"{WAYS_OUT}",
+            f"No slice of {arguments.smallest} tried fits with {spare:.0%} spare. {WAYS_OUT}",
         )
         return []
     _show(console, outcomes[found].phases)
@@ -122,16 +109,15 @@ def _candidates(
     """Returns what there is to try; says why the rest is not."""
     mesh = program.partitioner.mesh
     streams = program.curriculum.streams.values()
-    meshes = listed("mesh", arguments.search_mesh, read=_mesh)
-    meshes = meshes or default_meshes(mesh.size // mesh.shape["slice"])
+    meshes = arguments.search_mesh or default_meshes(mesh.size // mesh.shape["slice"])
     least = min(data for data, _ in meshes) * mesh.shape["slice"]
-    numbers = listed("microbatches", arguments.search_microbatches, read=int)
+    numbers = arguments.search_microbatches
     numbers = numbers or default_microbatches([s.dataset.batch_size for s in streams], least)
     numbers = numbers or [1]  # which will be skipped, with the reason
     kinds = layouts(
         meshes=meshes,
-        fsdp=listed("fsdp", arguments.search_fsdp, read=FSDP.__getitem__) or list(FSDP.values()),
-        remats=listed("remat", arguments.search_remat, read=_remat) or REMAT_POLICIES,
+        fsdp=arguments.search_fsdp or list(FSDP.values()),
+        remats=arguments.search_remat or REMAT_POLICIES,
     )
     usable: dict[Layout, list[int]] = {}
     for kind in kinds:
@@ -150,43 +136,6 @@ def _candidates(
     return usable
 
 
-def listed(name: str, text: str | None, *, read: Callable[[str], Value]) -> Sequence[Value]:
-    """Returns the values of a flag `--search_NAME=VALUE,VALUE`; none where it was not given.
-
-    Args:
-        name: Of the flag.
-        text: Given to it.
-        read: Word -> value; raises ValueError or KeyError for a word that is none.
-
-    Raises:
-        ValueError: A word is no value.
-    """
-    try:
-        return [read(word.strip()) for word in text.split(",")] if text is not None else []
-    except (ValueError, KeyError) as error:
-        raise ValueError(
-            f"--search_{name} is {text!r}; give {_EXAMPLES[name]}, separated by commas."
-        ) from error
-
-
-_EXAMPLES = {
-    "mesh": "meshes such as 16x1 (data x model)",
-    "microbatches": "numbers such as 1,2,4",
-    "fsdp": "off, on or both",
-    "remat": f"files of gin/remat: {', '.join(REMAT_POLICIES)}",
-}
-
-
-def _mesh(word: str) -> tuple[int, int]:
-    data, model = word.split("x")
-    return int(data), int(model)
-
-
-def _remat(word: str) -> str:
-    gin_config.check_file(f"remat/{word}.gin")
-    return word
-
-
 def _program(
     arguments: argparse.Namespace, topology: str, candidate: Candidate | None = None
 ) -> Program:
@@ -199,7 +148,7 @@ def _configuration(
 ) -> tuple[Sequence[str], Sequence[str]]:
     """Returns gin files and bindings: those given, and behind them the candidate's."""
     files, bindings = arguments.gin_file, arguments.gin_bindings
-    if candidate is None or not files:  # without a recipe there is nothing to stand behind
+    if candidate is None:
         return files, bindings
     return [*files, candidate.gin_file], [*bindings, *candidate.bindings]
 

@@ -11,12 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from codet5p_jax.cli.precompile_trials import Outcome, first_that_fits
 
-REMAT_POLICIES = (  # files of gin/remat, the cheapest first
-    "none",
-    "dots_saveable",
-    "dots_with_no_batch_dims_saveable",
-    "nothing_saveable",
-)
 MODEL_SIZES = (1, 2, 4)
 MAX_MICROBATCHES = 64
 

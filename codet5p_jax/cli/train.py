@@ -14,12 +14,11 @@ from typing import Any
 import optax
 from jax.typing import DTypeLike
 
-from codet5p_jax.cli import gin_config
+from codet5p_jax.cli import gin_config, train_flags
 from codet5p_jax.models.config import EXECUTION_FIELDS, T5Config
 from codet5p_jax.objectives.bimodal import BimodalObjective
 from codet5p_jax.objectives.objective import BatchShapes
 from codet5p_jax.tokenizer import CodeTokenizer
-from codet5p_jax.training.cluster import ARRIVAL_SECONDS, SILENCE_SECONDS, find_cluster
 from codet5p_jax.training.curriculum import Curriculum
 from codet5p_jax.training.loop import Run, Schedule
 from codet5p_jax.training.loss_guard import STOP_ON_NON_FINITE, LossGuard
@@ -32,59 +31,10 @@ from codet5p_jax.training.stream_checks import check_streams
 VERSIONED = ("codet5p_jax", "jax", "flax", "optax", "orbax-checkpoint", "seqio")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds T5X's flags, and how several processes find each other."""
-    gin_config.add_arguments(parser)
-    group = parser.add_argument_group("several hosts", "the same command on each; docs/training.md")
-    group.add_argument(
-        "--multihost",
-        action="store_true",
-        help="let JAX find the other processes: on a TPU slice, under Slurm or MPI",
-    )
-    group.add_argument(
-        "--coordinator_address",
-        metavar="HOST:PORT",
-        help="where process 0 listens; or JAX_COORDINATOR_ADDRESS",
-    )
-    group.add_argument(
-        "--num_processes", type=int, metavar="N", help="how many there are; or JAX_NUM_PROCESSES"
-    )
-    group.add_argument(
-        "--process_id", type=int, metavar="I", help="which one this is, from 0; or JAX_PROCESS_ID"
-    )
-    group.add_argument(
-        "--silence_seconds",
-        type=float,
-        default=SILENCE_SECONDS,
-        metavar="S",
-        help="without a sign of life, after which a process counts as lost (%(default)s)",
-    )
-    group.add_argument(
-        "--arrival_seconds",
-        type=float,
-        default=ARRIVAL_SECONDS,
-        metavar="S",
-        help="that the processes wait for each other at the start (%(default)s)",
-    )
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Trains; returns 0, or 128 + the signal that stopped the run."""
-    if not arguments.gin_file:
-        raise gin_config.GinConfigError(
-            "Give a recipe: codet5p train --gin_file=recipes/quickstart_stage1.gin"
-        )
     bound = gin_config.bind(train, gin_files=arguments.gin_file, bindings=arguments.gin_bindings)
-    cluster = find_cluster(
-        os.environ,
-        multihost=arguments.multihost,
-        coordinator_address=arguments.coordinator_address,
-        num_processes=arguments.num_processes,
-        process_id=arguments.process_id,
-        silence_seconds=arguments.silence_seconds,
-        arrival_seconds=arguments.arrival_seconds,
-    )
-    with join(cluster) as processes:
+    with join(train_flags.cluster_of(arguments)) as processes:
         processes.check_same({**_macros(), **gin_config.resolved_bindings(), **_code()})
         return bound(recipe=pathlib.Path(arguments.gin_file[0]).stem, processes=processes)
 

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from codet5p_jax.cli import train
+from codet5p_jax.cli import train_flags
 from codet5p_jax.cli.main import as_bindings
 from tests.launch.conftest import ROOT
 
@@ -52,7 +52,7 @@ def test_dry_run_prints_the_command_quoted():
 
 def test_the_command_is_one_that_codet5p_takes():
     parser = argparse.ArgumentParser(exit_on_error=False, allow_abbrev=False)
-    train.add_arguments(parser)
+    train_flags.add_arguments(parser)
     parsed = parser.parse_args(as_bindings(TRAIN[2:]))
     assert parsed.multihost
     assert parsed.gin_file == ["recipes/stage1_220m.gin"]

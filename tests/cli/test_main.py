@@ -1,0 +1,45 @@
+"""Tests of codet5p_jax.cli.main; those of what it says of mistakes stand with each command."""
+
+import subprocess
+import sys
+
+import pytest
+
+RECIPE = "--gin_file=recipes/stage1_220m.gin"
+# Runs a command line that must be refused, and prints which of the large libraries were imported.
+PROGRAM = """
+import sys
+from codet5p_jax.cli.main import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    assert end.code == 2, end.code
+print(*sorted({"jax", "tensorflow", "torch"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "--nonsense"],
+        ["train"],
+        ["train", RECIPE, "--num_processes=2"],
+        ["precompile", "--nonsense"],
+        ["precompile", RECIPE],
+        ["precompile", "--topology=v5e:4x4"],
+        ["cache", "--out=x"],
+        ["tokenizer", "train"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_command_line_is_refused_before_anything_large_is_imported(words):
+    done = subprocess.run([sys.executable, "-c", PROGRAM, *words], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr.startswith("codet5p: error: "), done.stderr
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("words", [["ablate", "--base=none", "--out=x"], ["eval"], ["eval_files"]])
+def test_a_wrong_command_line_is_refused_before_tensorflow_is_imported(words):
+    done = subprocess.run([sys.executable, "-c", PROGRAM, *words], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr.startswith("codet5p: error: "), done.stderr
+    assert "tensorflow" not in done.stdout.split()
