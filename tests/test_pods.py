@@ -19,7 +19,13 @@ GIN = pathlib.Path(__file__).parent.parent / "gin"
 PODS = precompile_all.pod_recipes()
 FOLDERS = [f"{name}=x" for name in ("MODEL_DIR", "CORPUS_DIR", "TOKENIZER_DIR")]
 FOLDERS.append("INITIAL_CHECKPOINT_PATH=x")
-LAYOUT = ("MICROBATCHES", "CHUNK_LENGTH", "PARAMETER_PARTITIONING_DIMS", "NUM_PARTITIONS")
+LAYOUT = (
+    "MICROBATCHES",
+    "CHUNK_LENGTH",
+    "PARAMETER_PARTITIONING_DIMS",
+    "GATHER_PER_LAYER",
+    "NUM_PARTITIONS",
+)
 
 
 def _bound(*files):
