@@ -8,9 +8,9 @@ from typing import Any
 
 from codet5p_jax.cli.precompile_figures import Figures
 from codet5p_jax.cli.precompile_tables import WAYS_OUT, collective_text, mesh_text, needed_text
+from codet5p_jax.cli.quantities import amount_text, duration_text, memory_text
 from codet5p_jax.evaluation.charts import bar
 from codet5p_jax.evaluation.markup import Markup, definitions, folded, join, table, tag
-from codet5p_jax.training.chips import GIB
 
 RESOURCES = {
     "MXU": "Matrix units",
@@ -57,7 +57,7 @@ def page(phases: Sequence[Figures], *, recipe: str, versions: Mapping[str, str])
 def _phase(figures: Figures) -> Markup:
     heading = tag("h2", f"Phase {figures['phase']}: {mesh_text(figures['mesh'])}")
     if not figures["fits"]:
-        needed, there = needed_text(figures), _gib(figures["usable_hbm_bytes"])
+        needed, there = needed_text(figures), memory_text(figures["usable_hbm_bytes"])
         text = f"Does not fit: needs {needed} of {there}. {WAYS_OUT}"
         said = folded("What the compiler says", tag("pre", figures["said"]))
         return tag("section", heading, tag("p", text, class_="warn"), _setting(figures), said)
@@ -77,7 +77,7 @@ def _phase(figures: Figures) -> Markup:
 
 def _tiles(figures: Figures) -> Markup:
     facts = {
-        "least time of a step": _milliseconds(figures["step_seconds"]),
+        "least time of a step": duration_text(figures["step_seconds"]),
         "MFU, at most": f"{figures['mfu_bound']:.1%}",
         "limited by": figures["limit"],
         "HBM to spare": f"{figures['spare']:.0%}",
@@ -97,15 +97,15 @@ def _memory(figures: Figures) -> Markup:
         ("Whole step at its peak", figures["hbm_bytes"]),
         ("There", there),
     ]
-    body = [[name, _bar(size, there), _gib(size)] for name, size in rows]
+    body = [[name, _bar(size, there), memory_text(size)] for name, size in rows]
     return _titled("Memory", table(["HBM", "", "size"], body, text_columns=2))
 
 
 def _roofline(figures: Figures) -> Markup:
     longest = figures["step_seconds"]
     work = {
-        "MXU": f"{figures['flops'] / 1e12:,.2f} TFLOPs, {_share(figures)} the model's",
-        "HBM": f"{figures['hbm_traffic_bytes'] / 1e9:,.1f} GB read and written",
+        "MXU": f"{amount_text(figures['flops'], 'FLOPs')}, {_share(figures)} the model's",
+        "HBM": f"{amount_text(figures['hbm_traffic_bytes'], 'B')} read and written",
         "ICI": _sent(figures, across_slices=False),
         "DCN": _sent(figures, across_slices=True),
     }
@@ -114,7 +114,7 @@ def _roofline(figures: Figures) -> Markup:
             _marked(RESOURCES[resource], is_limit=resource == figures["limit"]),
             work[resource],
             _bar(seconds, longest),
-            _milliseconds(seconds),
+            duration_text(seconds),
         ]
         for resource, seconds in figures["seconds"].items()
         if seconds or resource != "DCN"
@@ -132,15 +132,15 @@ def _collectives(figures: Figures) -> Markup:
         [
             collective_text(entry),
             f"{entry['count']:,}",
-            f"{entry['operand_bytes'] / 1e6:,.1f}",
-            f"{entry['operand_bytes'] / max(entry['count'], 1) / 1e6:,.2f}",
-            f"{entry['wire_bytes'] / 1e6:,.1f}",
+            amount_text(entry["operand_bytes"], "B"),
+            amount_text(entry["operand_bytes"] / max(entry["count"], 1), "B"),
+            amount_text(entry["wire_bytes"], "B"),
         ]
         for entry in figures["collectives"]
     ]
     if not body:
         return _titled("Messages", tag("p", "None: the chip works alone.", class_="note"))
-    header = ["Collective", "runs", "given, MB", "MB a run", "sent at least, MB"]
+    header = ["Collective", "runs", "given", "a run", "sent at least"]
     return _titled("Messages", table(header, body))
 
 
@@ -152,12 +152,12 @@ def _heaviest(figures: Figures) -> Markup:
             entry["opcode"],
             _bar(entry["hbm_bytes"], figures["heaviest"][0]["hbm_bytes"]),
             f"{entry['runs']:,}",
-            f"{entry['hbm_bytes'] / 1e9:,.2f}",
+            amount_text(entry["hbm_bytes"], "B"),
             f"{entry['hbm_bytes'] / total:.1%}",
         ]
         for entry in figures["heaviest"]
     ]
-    header = ["Where it comes from", "instruction", "", "runs", "GB, all runs", "of the traffic"]
+    header = ["Where it comes from", "instruction", "", "runs", "all runs", "of the traffic"]
     caption = "The instructions that read and write most in HBM."
     return _titled("Heaviest instructions", table(header, body, caption=caption, text_columns=3))
 
@@ -201,7 +201,7 @@ def _sent(figures: Figures, *, across_slices: bool) -> str:
         for entry in figures["collectives"]
         if entry["across_slices"] == across_slices
     )
-    return f"{sent / 1e6:,.0f} MB sent"
+    return f"{amount_text(sent, 'B')} sent"
 
 
 def _bar(value: int | float, maximum: int | float) -> Markup:
@@ -212,11 +212,3 @@ def _origin(entry: Mapping[str, Any]) -> str:
     """Returns the last steps of where an instruction comes from; the first say nothing."""
     parts = [part for part in entry["origin"].split("/") if part]
     return "/".join(parts[-4:]) or "(made by the compiler)"
-
-
-def _gib(size: int | float) -> str:
-    return f"{size / GIB:,.2f} GiB"
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{seconds * 1e3:,.1f} ms"

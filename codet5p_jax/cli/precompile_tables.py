@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from codet5p_jax.cli.precompile_figures import Figures
-from codet5p_jax.training.chips import GIB
+from codet5p_jax.cli.quantities import amount_text, duration_text, memory_text
 
 WAYS_OUT = (
     "Try more MICROBATCHES, a CHUNK_LENGTH, a file of gin/remat, PARAMETER_PARTITIONING_DIMS=2, "
@@ -40,25 +40,25 @@ def phase_rows(figures: Figures) -> list[tuple[str, str]]:
     Args:
         figures: As above.
     """
-    there = f"{figures['usable_hbm_bytes'] / GIB:.2f} GiB"
+    there = memory_text(figures["usable_hbm_bytes"])
     if not figures["fits"]:
         return [("HBM", needed_text(figures)), ("HBM there", there)]
     return [
         ("HBM", needed_text(figures)),
-        ("of which state", f"{figures['state_bytes'] / GIB:.2f} GiB"),
+        ("of which state", memory_text(figures["state_bytes"])),
         ("HBM there", f"{there}, {figures['spare']:.0%} spare"),
-        ("FLOPs", f"{figures['flops'] / 1e12:.2f} T"),
-        ("of which the model's", f"{figures['model_flops'] / 1e12:.2f} T"),
-        ("read and written in HBM", f"{figures['hbm_traffic_bytes'] / 1e9:.1f} GB"),
+        ("FLOPs", amount_text(figures["flops"], "")),
+        ("of which the model's", amount_text(figures["model_flops"], "")),
+        ("read and written in HBM", amount_text(figures["hbm_traffic_bytes"], "B")),
         *(
             (
                 collective_text(entry),
-                f"{entry['operand_bytes'] / 1e6:,.0f} MB in {entry['count']:,}",
+                f"{amount_text(entry['operand_bytes'], 'B')} in {entry['count']:,}",
             )
             for entry in figures["collectives"]
         ),
         *(
-            (f"{resource} time, at least", f"{seconds * 1e3:,.1f} ms")
+            (f"{resource} time, at least", duration_text(seconds))
             for resource, seconds in figures["seconds"].items()
             if seconds
         ),
@@ -66,7 +66,7 @@ def phase_rows(figures: Figures) -> list[tuple[str, str]]:
         ("MFU, at most", f"{figures['mfu_bound']:.1%}"),
         ("compiled in", f"{figures['compile_seconds']:.0f} s"),
         *(
-            [("saved", f"{figures['saved']}, {figures['saved_bytes'] / 1e6:.0f} MB")]
+            [("saved", f"{figures['saved']}, {amount_text(figures['saved_bytes'], 'B')}")]
             if "saved" in figures
             else []
         ),
@@ -81,7 +81,7 @@ def needed_text(figures: Figures) -> str:
         figures: As above.
     """
     needed = figures["hbm_bytes"]
-    return f"{needed / GIB:,.2f} GiB" if needed else "more than there is"
+    return memory_text(needed) if needed else "more than there is"
 
 
 def collective_text(entry: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from codet5p_jax.cli.precompile_figures import Figures, fits
 from codet5p_jax.cli.precompile_tables import needed_text
-from codet5p_jax.training.chips import GIB
+from codet5p_jax.cli.quantities import duration_text, memory_text
 
 Option = TypeVar("Option")
 ERROR = "codet5p: error: "  # how the command line begins what it cannot do
@@ -149,9 +149,9 @@ def first_that_fits(
 def _said(figures: Mapping[str, Any], *, fits: bool) -> str:
     needed = needed_text(figures)
     if not figures["fits"]:
-        return f"does not fit, needs {needed} of {figures['usable_hbm_bytes'] / GIB:.2f}"
+        return f"does not fit, needs {needed} of {memory_text(figures['usable_hbm_bytes'])}"
     memory = f"{needed}, {figures['spare']:.0%} spare"
-    least = f"step of {figures['step_seconds'] * 1e3:,.0f} ms or more ({figures['limit']})"
+    least = f"step of {duration_text(figures['step_seconds'])} or more ({figures['limit']})"
     return f"{memory}, {least}" if fits else f"{memory}: too little, {least}"
 
 

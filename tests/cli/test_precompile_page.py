@@ -109,16 +109,16 @@ def test_a_page_tells_what_the_step_needs_moves_and_sends(shown):
     for words in (
         "Compiled for v5e:4x4",
         "Phase all: slice 2 x data 16",
-        "976.0 ms least time of a step",
+        "976 ms least time of a step",
         "46.8% MFU, at most",
         "33% HBM to spare",
         "Whole step at its peak 10.50 GiB",
-        "Memory (HBM): the limit 800.0 GB read and written 976.0 ms",
-        "Matrix units 100.00 TFLOPs, 90% the model's 500.0 ms",
-        "Network between slices (DCN) 44 MB sent 14.0 ms",
-        "all-reduce of 16 50 600.0 12.00 1,125.0",
-        "all-reduce across 2 slices 10 44.0 4.40 44.0",
-        "body/attention/<lambda>/add fusion.7 fusion 192 80.00 10.0%",
+        "Memory (HBM): the limit 800 GB read and written 976 ms",
+        "Matrix units 100 TFLOPs, 90% the model's 500 ms",
+        "Network between slices (DCN) 44.0 MB sent 14.0 ms",
+        "all-reduce of 16 50 600 MB 12.0 MB 1.12 GB",
+        "all-reduce across 2 slices 10 44.0 MB 4.40 MB 44.0 MB",
+        "body/attention/<lambda>/add fusion.7 fusion 192 80.0 GB 10.0%",
         "FLOPs of the custom call Sort: counted as 0.",
         "span_denoising 2,048, decoder_clm 512",
         "jax 0.10.2 libtpu 0.0.42",
@@ -135,6 +135,14 @@ def test_a_phase_that_does_not_fit_says_so_and_what_to_try(shown):
 def test_without_an_amount_it_is_more_than_there_is():
     text = _Page(page([{**DOES_NOT, "hbm_bytes": None}], recipe="r", versions={})).text
     assert "needs more than there is of 15.75 GiB" in text
+
+
+def test_the_figures_of_a_toy_are_told_in_smaller_units():
+    small = {name: FITS[name] / 1e6 for name in ("flops", "model_flops", "hbm_traffic_bytes")}
+    small |= {"state_bytes": 3 * 2**20, "step_seconds": 12.3e-6}
+    text = _Page(page([{**FITS, **small}], recipe="r", versions={})).text
+    for words in ("12.3 µs", "100 MFLOPs, 90%", "800 kB read and written", "objectives) 3.00 MiB"):
+        assert words in text, words
 
 
 def test_bars_are_as_long_as_what_they_show(shown):

@@ -87,7 +87,7 @@ def test_an_outcome_costs_the_time_of_its_phases_and_their_largest_memory():
         ),
         (
             Outcome(phases=[figures(gib=20.5, fits=False)], seconds=9.0),
-            "does not fit, needs 20.50 GiB of 16.00 (9 s)",
+            "does not fit, needs 20.50 GiB of 16.00 GiB (9 s)",
         ),
         (Outcome(failure="no such axis"), "failed: no such axis"),
     ],
