@@ -1,7 +1,7 @@
 """`--search` and `--smallest` of precompile: which tries to make, and what to say of them."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
 
@@ -47,7 +47,8 @@ def search(arguments: argparse.Namespace) -> Sequence[Figures]:
 
     def attempt(candidate: Candidate, phases: Sequence[str] = (main,)) -> Outcome:
         words = _words(arguments, arguments.topology, candidate)
-        outcome = _compiled(words, phases, spare=spare)
+        with console.status(f"Compiling {candidate}, phase {phases[0]}"):
+            outcome = _compiled(words, phases, spare=spare)
         _say(console, f"{candidate}, phase {phases[0]}: {outcome}")
         return outcome
 
@@ -59,7 +60,9 @@ def search(arguments: argparse.Namespace) -> Sequence[Figures]:
         if rest.fits:
             phases = [*outcome.phases, *rest.phases]
             _show(console, phases)
-            _say(console, f"The cheapest of {len(tried)} tried that fits. Paste:")
+            _say(
+                console, f"The cheapest that fits, of {len(tried)} tried. Add to the command line:"
+            )
             _say(console, _pasted(candidate))
             return phases
     _say(console, f"None of {len(tried)} tried fits with {spare:.0%} spare. {WAYS_OUT}")
@@ -87,7 +90,8 @@ def smallest(arguments: argparse.Namespace) -> Sequence[Figures]:
     def attempt(topology: str) -> Outcome:
         phases = _phases(programs[topology], arguments.phase)
         words = _words(arguments, topology)
-        outcomes[topology] = _compiled(words, phases, spare=spare)
+        with console.status(f"Compiling for {topology}"):
+            outcomes[topology] = _compiled(words, phases, spare=spare)
         _say(console, f"{topology}: {outcomes[topology]}")
         return outcomes[topology]
 
@@ -120,20 +124,35 @@ def _candidates(
         remats=arguments.search_remat or REMAT_POLICIES,
     )
     usable: dict[Layout, list[int]] = {}
-    for kind in kinds:
-        for number in sorted(numbers):
-            candidate = Candidate(layout=kind, microbatches=number)
-            built = _built(arguments, arguments.topology, candidate)
-            if isinstance(built, Program):
-                usable.setdefault(kind, []).append(number)
-            else:
-                _say(console, f"{candidate}: skipped. {built}")
+    skipped: dict[str, list[Candidate]] = {}
+    with console.status("Finding out which combinations can be built"):
+        for kind in kinds:
+            for number in sorted(numbers):
+                candidate = Candidate(layout=kind, microbatches=number)
+                built = _built(arguments, arguments.topology, candidate)
+                if isinstance(built, Program):
+                    usable.setdefault(kind, []).append(number)
+                else:
+                    skipped.setdefault(built, []).append(candidate)
+    for line in skipped_lines(skipped):
+        _say(console, line)
     if not usable:
         raise ValueError(
             "--search has nothing to try: every candidate was skipped, for the reasons above. "
             "Give others: --search_mesh, --search_fsdp, --search_remat, --search_microbatches."
         )
     return usable
+
+
+def skipped_lines(skipped: Mapping[str, Sequence[Candidate]]) -> Iterator[str]:
+    """Yields a line for each reason, with the first that it holds for and the number of the others.
+
+    Args:
+        skipped: Reason -> those that cannot be built for it.
+    """
+    for reason, candidates in skipped.items():
+        more = f" and {len(candidates) - 1} more" if len(candidates) > 1 else ""
+        yield f"{candidates[0]}{more}: skipped. {reason}"
 
 
 def _program(

@@ -49,10 +49,13 @@ class Outcome:
         )
 
     def __str__(self) -> str:
-        """Returns the outcome on one line."""
+        """Returns the outcome on one line: of the phase that needs most, or that does not fit."""
         if self.failure:
             return f"failed: {self.failure}"
-        return f"{_said(self.phases[-1], fits=self.fits)} ({self.seconds:.0f} s)"
+        told = self.phases[-1]
+        if self.fits:
+            told = max(self.phases, key=lambda phase: phase["hbm_bytes"])
+        return f"{_said(told, fits=self.fits)} ({self.seconds:.0f} s)"
 
 
 def compile_in_child(words: Sequence[str]) -> Outcome:

@@ -191,8 +191,10 @@ def test_a_search_without_anything_to_try_says_why(codet5p):
     )
     assert code == 2
     assert (
-        "data 3 x model 1, remat none, MICROBATCHES=1: skipped. Partitioner.mesh_shape" in printed
+        "data 3 x model 1, remat none, MICROBATCHES=1 and 7 more: skipped. Partitioner.mesh_shape"
+        in printed
     )
+    assert printed.count("skipped.") == 1
     assert "--search has nothing to try" in error
 
 

@@ -86,6 +86,10 @@ def test_an_outcome_costs_the_time_of_its_phases_and_their_largest_memory():
             "8.00 GiB, 50% spare, step of 500 ms or more (HBM) (61 s)",
         ),
         (
+            Outcome(phases=[figures(gib=8.0), figures(gib=4.0)], fits=True, seconds=9.0),
+            "8.00 GiB, 50% spare, step of 500 ms or more (HBM) (9 s)",
+        ),
+        (
             Outcome(phases=[figures(gib=20.5, fits=False)], seconds=9.0),
             "does not fit, needs 20.50 GiB of 16.00 GiB (9 s)",
         ),
