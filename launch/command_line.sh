@@ -144,10 +144,12 @@ gin_file_words() {  # --recipe and --gin_file as codet5p's flags; each must exis
   done
 }
 
-refuse_bucket_url() {  # codet5p reads and writes folders; gs:// would become a local folder "gs:"
+require_workers_folder() {  # codet5p reads and writes folders; gs:// would become a folder "gs:"
   local flag=$1
   [[ ${given[$flag]} != *://* ]] || usage_error "--$flag is ${given[$flag]}, and codet5p reads and \
 writes folders: mount the bucket (launch/mount_bucket.sh) and give the folder"
+  [[ ${given[$flag]} == /* ]] || usage_error "--$flag is ${given[$flag]}, which on a worker lies in \
+the code's folder and is lost with it: give an absolute path, of storage that is mounted there"
 }
 
 build_train_command() {  # build_train_command PROGRAM...: fills train_command
@@ -155,7 +157,7 @@ build_train_command() {  # build_train_command PROGRAM...: fills train_command
   train_command=("$@" train --multihost)  # JAX asks the TPU for the other hosts
   gin_file_words
   for flag in model-dir corpus-dir tokenizer-dir; do
-    refuse_bucket_url "$flag"
+    require_workers_folder "$flag"
   done
   train_command+=(
     "--gin.MODEL_DIR=${given[model-dir]}"

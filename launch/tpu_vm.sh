@@ -36,7 +36,7 @@ Required
   --accelerator-type=TYPE           v4-32, v5litepod-16, v5p-16, v6e-16, ...
   --recipe=NAME | --gin_file=FILE   the recipe (gin/recipes/NAME.gin), or gin files; both may be given
   --model-dir=FOLDER --corpus-dir=FOLDER --tokenizer-dir=FOLDER
-                                    as the workers see them; MODEL_DIR on storage that outlives them
+                                    absolute, as the workers see them; MODEL_DIR on storage that outlives them
 Tier (one of them; none: on demand)
   --spot | --reserved | --guaranteed | --best-effort | --flex-start
   --reservation=NAME                a reservation by name, with --reserved

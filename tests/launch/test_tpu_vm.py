@@ -391,6 +391,9 @@ def test_all_slices_must_be_ready(cloud):
         (["--recipe=tinny"], "no gin file recipes/tinny.gin. Did you mean recipes/tiny.gin?"),
         (["--accelerator-type=h100"], "h100 is of no known generation"),
         (["--model-dir=gs://b/run"], "mount the bucket (launch/mount_bucket.sh)"),
+        (["--model-dir=runs/stage1"], "--model-dir is runs/stage1, which on a worker lies in the"),
+        (["--dry-run", "--model-dir=~/run"], "give an absolute path, of storage that is mounted"),
+        (["--corpus-dir=corpus"], "--corpus-dir is corpus, which on a worker"),
         (["--max-preemptions=many"], "--max-preemptions must be a whole number, got 'many'"),
         (["--run-id=a b"], "--run-id names a folder"),
         (

@@ -84,6 +84,7 @@ def test_xpk_gets_the_very_words(tmp_path):
         ("--priorty=high", "Did you mean --priority?"),
         ("--name=My run", "--name must be of small letters, digits and -"),
         ("--num-slices=0", "--num-slices must be a whole number, 1 or more, got '0'"),
+        ("--tokenizer-dir=tokenizer", "--tokenizer-dir is tokenizer, which on a worker lies in"),
         ("--max-restarts=-1", "--max-restarts must be a whole number, got '-1'"),
     ],
 )
