@@ -26,7 +26,7 @@ from codet5p_jax.training.curriculum import Phase
 from codet5p_jax.training.hlo.breakdown import heaviest_instructions
 from codet5p_jax.training.program import AbstractBatch, Program
 from codet5p_jax.training.saved_steps import save_step
-from codet5p_jax.training.stream_checks import check_batches
+from codet5p_jax.training.stream_checks import check_streams
 
 OVERLAY = "runs/precompile.gin"
 HEAVIEST = 15  # instructions
@@ -65,23 +65,24 @@ def abstract_batches(program: Program) -> dict[str, dict[str, jax.ShapeDtypeStru
     """Returns stream -> feature -> shape of its global batches; no data are read.
 
     Raises:
-        ValueError: Batches of a stream do not fit its objective, or the mesh.
+        ValueError: Batches of a stream, held-out ones too, do not fit its objective, or the mesh.
     """
+    check_streams(
+        program.curriculum,
+        batch_shapes=lambda dataset: {n: rows.shape for n, rows in _abstract(dataset).items()},
+        partitioner=program.partitioner,
+    )
+    return {name: _abstract(each.dataset) for name, each in program.curriculum.streams.items()}
+
+
+def _abstract(dataset: Any) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns shape and dtype of each feature of a dataset's global batches."""
     from codet5p_jax.data.batches import empty_features
 
-    shapes = {}
-    for name, stream in program.curriculum.streams.items():
-        rows = stream.dataset.batch_size
-        shapes[name] = {
-            feature: jax.ShapeDtypeStruct((rows, *row.shape[1:]), row.dtype)
-            for feature, row in empty_features(stream.dataset).items()
-        }
-        try:
-            sizes = {feature: abstract.shape for feature, abstract in shapes[name].items()}
-            check_batches(stream.objective, sizes, partitioner=program.partitioner)
-        except ValueError as error:
-            raise ValueError(f"Stream {name!r}: {error}") from error
-    return shapes
+    return {
+        feature: jax.ShapeDtypeStruct((dataset.batch_size, *row.shape[1:]), row.dtype)
+        for feature, row in empty_features(dataset).items()
+    }
 
 
 def phases_of(program: Program, *, only: str | None = None) -> list[tuple[int, Phase]]:

@@ -26,6 +26,7 @@ from codet5p_jax.data.batches import batch_shapes
 from codet5p_jax.training.ahead_of_time import DoesNotFitError, compile_step
 from codet5p_jax.training.chips import chip_of_generation
 from codet5p_jax.training.program import Program
+from codet5p_jax.training.stream_checks import check_streams
 from tests.cli.test_precompile_page import DOES_NOT
 from tests.corpora import corpus_dir, registry, tokenizer, tokenizer_dir  # noqa: F401
 
@@ -50,6 +51,44 @@ def test_shapes_without_data_are_those_of_the_data(corpus_dir, tokenizer_dir, re
     assert set(shapes) == {"span_denoising", "seq2seq_clm", "decoder_clm"}
     for name, stream in program.curriculum.streams.items():
         assert {k: v.shape for k, v in shapes[name].items()} == batch_shapes(stream.dataset)
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize(
+    "recipe, binding",
+    [
+        ("stage1_220m", "decoder_clm/eval/batches.DatasetConfig.batch_size = 12"),
+        (
+            "stage2_220m",
+            'pairs/eval/batches.DatasetConfig.task_feature_lengths = {"text": 9, "code": 32}',
+        ),
+    ],
+)
+def test_held_out_data_that_do_not_fit_are_the_error_that_they_are_in_training(
+    corpus_dir,  # noqa: F811
+    tokenizer_dir,  # noqa: F811
+    tmp_path,
+    recipe,
+    binding,
+):
+    tasks.register(corpus_dir, tokenizer_dir, languages=("python", "ruby"))
+    header = "from __gin__ import dynamic_registration\nfrom codet5p_jax.data import batches\n"
+    (tmp_path / "bad.gin").write_text(header + binding)
+    program = _toy(
+        *(["INITIAL_CHECKPOINT_PATH=None"] if recipe.startswith("stage2") else []),
+        files=[f"recipes/{recipe}.gin", "runs/toy.gin", str(tmp_path / "bad.gin")],
+    )
+    told = []
+    for check in (
+        lambda: abstract_batches(program),
+        lambda: check_streams(
+            program.curriculum, batch_shapes=batch_shapes, partitioner=program.partitioner
+        ),
+    ):
+        with pytest.raises(ValueError, match="held-out data: ") as raised:
+            check()
+        told.append(str(raised.value))
+    assert told[0] == told[1]
 
 
 def test_a_compiled_step_tells_what_each_device_computes_and_sends():
