@@ -12,6 +12,7 @@ from typing import Any
 
 from codet5p_jax.cli.child_process import ChildProcess
 from codet5p_jax.cli.findings import Finding, last_line, ok, problem, warning
+from codet5p_jax.cli.tpu_variables import misread
 
 GIB = 2**30
 LOW_DISK = 10 * GIB  # three checkpoints of 220M, each 2.5 GiB, and a corpus
@@ -91,7 +92,7 @@ def tpu_variables(environment: Mapping[str, str]) -> list[Finding]:
     if names:
         values = ", ".join(f"{name}={environment[name]}" for name in names)
         findings.append(ok("TPU variables", values))
-        findings += _worker(environment)
+        findings += misread(environment)
     if "--xla_tpu" in environment.get("XLA_FLAGS", ""):
         what = "XLA_FLAGS holds --xla_tpu flags, which end every process that has no TPU"
         moved = 'export LIBTPU_INIT_ARGS="$XLA_FLAGS"; unset XLA_FLAGS'
@@ -100,18 +101,6 @@ def tpu_variables(environment: Mapping[str, str]) -> list[Finding]:
         what = "is installed, there is no TPU, and JAX_PLATFORMS is unset: JAX waits for one"
         findings.append(problem("libtpu", what, mend="export JAX_PLATFORMS=cpu"))
     return findings
-
-
-def _worker(environment: Mapping[str, str]) -> list[Finding]:
-    """Returns a problem where TPU_WORKER_ID is none of those that TPU_WORKER_HOSTNAMES gives."""
-    worker, hosts = (environment.get(f"TPU_WORKER_{name}") for name in ("ID", "HOSTNAMES"))
-    if worker is None or hosts is None:
-        return []
-    count = len(hosts.split(","))
-    if worker.isdecimal() and int(worker) < count:
-        return []
-    what = f"is {worker!r}, and TPU_WORKER_HOSTNAMES names {count}: give 0 to {count - 1}"
-    return [problem("TPU_WORKER_ID", what, mend="unset TPU_WORKER_ID TPU_WORKER_HOSTNAMES")]
 
 
 def would_wait_for_tpu(environment: Mapping[str, str]) -> bool:

@@ -51,14 +51,10 @@ def test_variables_of_a_tpu_are_listed():
     assert found.what == "LIBTPU_INIT_ARGS=--a=1, TPU_WORKER_ID=3"
 
 
-@pytest.mark.parametrize(
-    "worker, severities", [("1", ["ok"]), ("2", ["ok", "problem"]), ("x", ["ok", "problem"])]
-)
-def test_a_worker_is_one_of_the_hosts(worker, severities):
-    hosts = {"TPU_WORKER_HOSTNAMES": "a,b", "JAX_PLATFORMS": "cpu"}
-    found = machine_checks.tpu_variables({**hosts, "TPU_WORKER_ID": worker})
-    assert [finding.severity for finding in found] == severities
-    assert severities == ["ok"] or "names 2: give 0 to 1" in found[1].what
+def test_a_variable_that_is_misread_is_a_finding_behind_the_list():
+    variables = {"TPU_HOST_BOUNDS": "2x2", "JAX_PLATFORMS": "cpu"}
+    listed, found = machine_checks.tpu_variables(variables)
+    assert listed.severity is Severity.OK and found.subject == "TPU_HOST_BOUNDS"
 
 
 def test_flags_of_a_tpu_in_xla_flags_are_a_problem():
