@@ -230,7 +230,7 @@ def test_a_search_without_anything_to_try_says_why(codet5p):
     )
     assert code == 2
     assert (
-        "data 3 x model 1, remat none, MICROBATCHES=1 and 7 more: skipped. Partitioner.mesh_shape"
+        "data 3 x model 1, remat none, MICROBATCHES=1 and 15 more: skipped. Partitioner.mesh_shape"
         in printed
     )
     assert printed.count("skipped.") == 1
