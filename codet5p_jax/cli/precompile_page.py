@@ -157,7 +157,7 @@ def _heaviest(figures: Figures) -> Markup:
         ]
         for entry in figures["heaviest"]
     ]
-    header = ["Where it comes from", "instruction", "", "runs", "all runs", "of the traffic"]
+    header = ["Where it comes from", "instruction", "", "runs", "in all runs", "of the traffic"]
     caption = "The instructions that read and write most in HBM."
     return _titled("Heaviest instructions", table(header, body, caption=caption, text_columns=3))
 

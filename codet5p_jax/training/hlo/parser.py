@@ -44,7 +44,7 @@ class Instruction:
     def origin(self) -> str:
         """Returns where in the traced function it comes from; empty where the compiler made it."""
         found = _OP_NAME.search(self.attributes_text)
-        return found.group(1) if found else ""
+        return found.group(1).replace("\\'", "'") if found else ""  # params['x']
 
     def attribute(self, name: str) -> str | None:
         """Returns the text of an attribute, such as "{1}" of `lhs_contracting_dims`; None: absent.

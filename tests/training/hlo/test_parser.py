@@ -80,6 +80,13 @@ def test_an_instruction_tells_where_it_comes_from_unless_the_compiler_made_it():
     assert (instructions["s"].origin, instructions["a"].origin) == ("jit(f)/sin", "")
 
 
+def test_an_origin_has_the_quotes_of_a_parameters_name_without_their_escapes():
+    metadata = r'metadata={op_name="params[\'embedding\']"}'
+    line = f"  ROOT %a = f32[2]{{0}} parameter(0), {metadata}\n"
+    module = parse("HloModule m\n\nENTRY %main (a: f32[2]) -> f32[2] {\n" + line + "}\n")
+    assert module.computations["main"].instructions["a"].origin == "params['embedding']"
+
+
 def test_the_text_of_a_compiled_function_can_be_read():
     text = jax.jit(lambda x: jnp.sin(x) @ x).lower(jnp.ones((3, 3))).compile().as_text()
     module = parse(text)
