@@ -45,9 +45,9 @@ def _attend(
 ) -> Float[Array, "batch heads queries head_dim"]:
     """Attention with heads first, so that no product needs a transposed copy.
 
-    Its own gradient keeps nothing of the size of the scores: it makes the weights again from one
-    number per query, and takes sum(weights * d_weights) from the narrow sum(out * d_out) instead,
-    the two being equal (FlashAttention, arXiv:2205.14135, appendix B.2).
+    Its own gradient keeps nothing of the size of the scores, except on CPUs: it makes the weights
+    again from two numbers per query, and takes sum(weights * d_weights) from the narrow
+    sum(out * d_out) instead, the two being equal (FlashAttention, arXiv:2205.14135, appendix B.2).
     """
     return _attend_forward(query, key, value, bias, masked)[0]
 
@@ -57,29 +57,47 @@ def _attend_forward(query, key, value, bias, masked):
     largest, scores = jax.lax.platform_dependent(
         *inputs, tpu=_largest_and_scores_again, default=_largest_and_scores
     )
-    weights = jnp.exp(scores - largest)
+    weights = jnp.exp(scores - largest)  # not divided by their sum: `out` is, being narrow
     total = jnp.sum(weights, axis=-1, keepdims=True)
     weights = jax.lax.optimization_barrier(weights.astype(value.dtype))
     out = jnp.einsum("bhqk,bhkd->bhqd", weights, value) / total
     out = out.astype(value.dtype)
-    return out, (query, key, value, bias, masked, out, largest + jnp.log(total))
+    # Only CPUs read the weights; elsewhere the compiler drops them, out of a scan's stacks, too.
+    return out, (*inputs, value, out, largest, total, weights)
 
 
 def _attend_backward(residuals, d_out):
-    query, key, value, bias, masked, out, log_total = residuals
-    weights = jnp.exp(_scores(query, key, bias, masked) - log_total).astype(value.dtype)
+    query, key, bias, masked, value, out, largest, total, kept = residuals
+    # The barrier keeps the compiler from finding these scores in the forward pass, where it would
+    # then write them, in float32, and the weights, for layers that are unrolled to read back.
+    again, d_out = jax.lax.optimization_barrier((query, d_out))
+    weights, total = jax.lax.platform_dependent(
+        kept, again, key, bias, masked, largest, total, cpu=_kept, default=_weights_again
+    )
     # Without the barrier the scores are written, in float32, and both products begin with exp.
     weights = jax.lax.optimization_barrier(weights)
     d_weights = jnp.einsum("bhqd,bhkd->bhqk", d_out, value, preferred_element_type=jnp.float32)
     inner = jnp.sum(d_out.astype(jnp.float32) * out, axis=-1, keepdims=True)
-    d_scores = (weights * (d_weights - inner)).astype(query.dtype)
-    d_value = jnp.einsum("bhqk,bhqd->bhkd", weights, d_out)
+    d_scores = (weights * ((d_weights - inner) / total)).astype(query.dtype)
+    d_value = jnp.einsum("bhqk,bhqd->bhkd", weights, (d_out / total).astype(d_out.dtype))
     d_query = jnp.einsum("bhqk,bhkd->bhqd", d_scores, key)
     d_key = jnp.einsum("bhqk,bhqd->bhkd", d_scores, query)
     return d_query, d_key, d_value, _sum_over_rows(d_scores, bias), jnp.zeros_like(masked)
 
 
 _attend.defvjp(_attend_forward, _attend_backward)
+
+
+def _kept(weights, query, key, bias, masked, largest, total):
+    """Returns weights, and what they are still to be divided by."""
+    return weights, total
+
+
+def _weights_again(weights, query, key, bias, masked, largest, total):
+    """Makes them again, divided, so that the backward pass need not round anything else."""
+    scores = _scores(query, key, bias, masked)
+    weights = jnp.exp(scores - (largest + jnp.log(total))).astype(weights.dtype)
+    return weights, jnp.ones_like(total)
 
 
 def _scores(query, key, bias, masked):
@@ -99,9 +117,9 @@ def _largest_and_scores_again(query, key, bias, masked):
 
     The first product then ends in the maximum, the second in the weights; no scores are written.
     """
-    largest, _ = _largest_and_scores(query, key, bias, masked)
-    again = jax.lax.optimization_barrier((query, largest))
-    return again[1], _scores(again[0], key, bias, masked)
+    largest = jnp.max(_scores(query, key, bias, masked), axis=-1, keepdims=True)
+    again, largest = jax.lax.optimization_barrier((query, largest))
+    return largest, _scores(again, key, bias, masked)
 
 
 def _sum_over_rows(d_scores, bias):

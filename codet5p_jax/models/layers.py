@@ -15,9 +15,6 @@ from codet5p_jax.models.dropout import drop
 class Linear(nn.Module):
     """A linear layer without bias, its kernel [in, features] drawn from normal(stddev).
 
-    The leading axes are one axis to the product: XLA then needs no transposed copy of the
-    output's gradient (a seventh of a step on CPU).
-
     Attributes:
         features: Width of the output.
         axes: Logical axes of the kernel.
@@ -35,42 +32,55 @@ class Linear(nn.Module):
         """Returns ``x kernel``."""
         init = nn.with_logical_partitioning(nn.initializers.normal(self.stddev), self.axes)
         kernel = self.param("kernel", init, (x.shape[-1], self.features), jnp.float32)
-        rows = x.reshape(-1, x.shape[-1]).astype(self.dtype)
-        return project(rows, kernel.astype(self.dtype)).reshape(*x.shape[:-1], self.features)
+        return project(x.astype(self.dtype), kernel.astype(self.dtype))
 
 
 @jax.custom_vjp
 def project(
-    rows: Float[Array, "rows in"], kernel: Float[Array, "in out"]
-) -> Float[Array, "rows out"]:
-    """Returns ``rows kernel``, with a gradient whose products are fast on CPU, too.
+    x: Float[Array, "*leading in"], kernel: Float[Array, "in out"]
+) -> Float[Array, "*leading out"]:
+    """Returns ``x kernel``, with a gradient whose products are fast on CPU, too.
 
-    XLA's product of a transposed left side runs at half to nine tenths of the rate of a plain
-    one there; copying the rows transposed first costs little. Other devices need no copy.
+    There the leading axes are one axis to the products, without which XLA copies the output's
+    gradient transposed (a seventh of a step), and the rows are copied transposed first: XLA's
+    product of a transposed left side runs at half to nine tenths of the rate of a plain one.
+    Elsewhere leading axes stay apart, so that what is masked along one of them, as in dropout, is
+    part of the product's own loop; a mask of joined axes is written as large as what it masks.
     """
-    return jnp.dot(rows, kernel)
+    return _project_forward(x, kernel)[0]
 
 
-def _project_forward(rows, kernel):
-    return jnp.dot(rows, kernel), (rows, kernel)
+def _project_forward(x, kernel):
+    out = jax.lax.platform_dependent(x, kernel, cpu=_product_of_rows, default=jnp.dot)
+    return out, (x, kernel)
 
 
 def _project_backward(residuals, d_out):
-    rows, kernel = residuals
+    x, kernel = residuals
+    d_x = jax.lax.platform_dependent(d_out, kernel.T, cpu=_product_of_rows, default=jnp.dot)
     d_kernel = jax.lax.platform_dependent(
-        rows, d_out, cpu=_product_with_transposed_copy, default=_product_with_transposed
+        x, d_out, cpu=_product_with_transposed_copy, default=_product_with_transposed
     )
-    return jnp.dot(d_out, kernel.T), d_kernel
+    return d_x, d_kernel
 
 
-def _product_with_transposed_copy(rows, d_out):
+def _rows(x):
+    return x.reshape(-1, x.shape[-1])
+
+
+def _product_of_rows(x, kernel):
+    return jnp.dot(_rows(x), kernel).reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+def _product_with_transposed_copy(x, d_out):
     # The first barrier keeps the copy from being made, and kept, as early as the forward pass.
-    rows, d_out = jax.lax.optimization_barrier((rows, d_out))
+    rows, d_out = jax.lax.optimization_barrier((_rows(x), _rows(d_out)))
     return jnp.dot(jax.lax.optimization_barrier(rows.T), d_out)
 
 
-def _product_with_transposed(rows, d_out):
-    return jnp.dot(rows.T, d_out)
+def _product_with_transposed(x, d_out):
+    leading = tuple(range(x.ndim - 1))
+    return jax.lax.dot_general(x, d_out, ((leading, leading), ((), ())))
 
 
 project.defvjp(_project_forward, _project_backward)

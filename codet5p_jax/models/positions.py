@@ -1,5 +1,7 @@
 """Relative position biases of T5 (arXiv:1910.10683, section 2.1)."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,7 +39,11 @@ def relative_position_buckets(
     one_direction = num_buckets // 2 if bidirectional else num_buckets
     behind = relative_position if bidirectional else jnp.minimum(relative_position, 0)
     distance = jnp.minimum(jnp.abs(behind), max_distance)
-    buckets = jnp.asarray(distance_buckets(one_direction, max_distance))[distance]
+    in_order = distance_buckets(one_direction, max_distance)
+    # Counted in comparisons, which become part of what reads the buckets, as no gather does.
+    firsts = np.searchsorted(in_order, np.arange(1, one_direction)).astype(np.int32)
+    reached = distance[None] >= firsts.reshape(-1, *[1] * distance.ndim)
+    buckets = jnp.sum(reached, axis=0, dtype=jnp.int32)
     if bidirectional:
         buckets = buckets + one_direction * (relative_position > 0)
     return buckets.astype(jnp.int32)
@@ -82,12 +88,35 @@ class RelativePositionBias(nn.Module):
             nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"), ("relpos_buckets", "heads")
         )
         table = self.param("embedding", init, (self.num_buckets, self.num_heads), jnp.float32)
-        offsets = jnp.arange(queries + keys, dtype=jnp.int32)
-        relative = jnp.where(offsets < keys, offsets, offsets - (queries + keys)) - query_offset
-        buckets = relative_position_buckets(
-            relative,
+        to_bucket = functools.partial(
+            relative_position_buckets,
             bidirectional=self.bidirectional,
             num_buckets=self.num_buckets,
             max_distance=self.max_distance,
         )
-        return spread_along_diagonals(table[buckets].T, queries, keys)[None]
+        spread = {"queries": queries, "keys": keys, "to_bucket": to_bucket}
+        bias = jax.lax.platform_dependent(
+            table,
+            jnp.int32(query_offset),
+            cpu=functools.partial(_bias_along_diagonals, **spread),
+            default=functools.partial(_bias_by_product, **spread),
+        )
+        return bias[None]
+
+
+def _bias_along_diagonals(table, query_offset, *, queries, keys, to_bucket):
+    offsets = jnp.arange(queries + keys, dtype=jnp.int32)
+    relative = jnp.where(offsets < keys, offsets, offsets - (queries + keys))
+    return spread_along_diagonals(table[to_bucket(relative - query_offset)].T, queries, keys)
+
+
+def _bias_by_product(table, query_offset, *, queries, keys, to_bucket):
+    """Returns the same by a product, of which TPUs write no more than the result.
+
+    There the reshapes of `spread_along_diagonals` copy forty times that; on CPUs they are free.
+    """
+    positions = jnp.arange(queries, dtype=jnp.int32)[:, None] + query_offset
+    buckets = to_bucket(jnp.arange(keys, dtype=jnp.int32)[None] - positions)
+    chosen = jax.nn.one_hot(buckets, table.shape[0], axis=0, dtype=table.dtype)
+    # Exact: all but the chosen row add 0, and at this precision float32 is three bfloat16s.
+    return jnp.einsum("bh,bqk->hqk", table, chosen, precision=jax.lax.Precision.HIGHEST)

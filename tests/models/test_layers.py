@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from codet5p_jax.models import layers
 from codet5p_jax.models.layers import FeedForward, Linear, RMSNorm, gelu_new
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}  # one layer in float32
@@ -70,6 +71,23 @@ def test_computation_in_bfloat16_keeps_float32_parameters(rng, x):
     variables = nn.unbox(module.init(rng, x))
     assert variables["params"]["kernel"].dtype == jnp.float32
     assert module.apply(variables, x).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("leading", [(6,), (2, 3)])
+@pytest.mark.parametrize("device", ["CPU", "TPU"])
+def test_a_projection_and_its_gradients_are_those_of_the_plain_product(
+    rng, monkeypatch, leading, device
+):
+    if device == "TPU":
+        monkeypatch.setattr(layers, "_product_of_rows", jnp.dot)
+        product = layers._product_with_transposed
+        monkeypatch.setattr(layers, "_product_with_transposed_copy", product)
+    x, kernel = jax.random.normal(rng, [*leading, 16]), jax.random.normal(rng, [16, 5])
+    ours, pull_back = jax.vjp(layers.project, x, kernel)
+    plain, pull_back_plain = jax.vjp(jnp.dot, x, kernel)
+    np.testing.assert_allclose(ours, plain, **CLOSE)
+    for a, b in zip(pull_back(ours), pull_back_plain(plain), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4)  # sums of 6 products of size 10
 
 
 def test_hidden_units_that_do_not_stay_change_nothing(rng, x):

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from codet5p_jax.models import positions
 from codet5p_jax.models.positions import (
     RelativePositionBias,
     distance_buckets,
@@ -69,3 +70,22 @@ def test_gradient_of_the_table_is_the_sum_over_equal_buckets(rng):
     )
     expected = [float(jnp.sum(jnp.where(buckets == row, weights, 0))) for row in range(4)]
     np.testing.assert_allclose(grad["params"]["embedding"][:, 0], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize("query_offset", [0, 5])
+def test_bias_of_a_tpu_equals_that_of_a_cpu(rng, monkeypatch, bidirectional, query_offset):
+    module = RelativePositionBias(3, bidirectional, num_buckets=8, max_distance=12)
+    variables = {"params": {"embedding": jax.random.normal(rng, [8, 3])}}
+    weights = jax.random.normal(rng, [1, 3, 9, 17])
+
+    def bias_and_gradient():
+        gradient = jax.grad(lambda v: jnp.sum(module.apply(v, 9, 17, query_offset) * weights))
+        table = gradient(variables)["params"]["embedding"]
+        return module.apply(variables, 9, 17, query_offset), table
+
+    cpu, d_cpu = bias_and_gradient()
+    monkeypatch.setattr(positions, "_bias_along_diagonals", positions._bias_by_product)
+    tpu, d_tpu = bias_and_gradient()
+    np.testing.assert_array_equal(tpu, cpu)
+    np.testing.assert_allclose(d_tpu, d_cpu, rtol=1e-5, atol=1e-5)  # sums in another order
