@@ -89,6 +89,11 @@ def microbatches(batch: PyTree, count: int) -> PyTree:
     return jax.tree.map(split, batch)
 
 
+def split_rng(rng: jax.Array, count: int) -> jax.Array:
+    """Returns a key for each part of a batch; that of a single one draws what the batch does."""
+    return rng[None] if count == 1 else jax.random.split(rng, count)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _sum_over_chunks(losses, wire_dtype, params, rows, data, choice):
     def of_shard(params, chunks):

@@ -25,25 +25,39 @@ class RowGroups(struct.PyTreeNode):
     Rows never leave their block: blocks are the parts of the batch that lie on one device.
 
     Attributes:
-        order: Within each block, rows in the order of the groups, [blocks, rows per block].
+        order: Within each block, rows in the order of the groups; None: in their own.
         choice: Index into `lengths` of each group; None where there is one length.
         lengths: Lengths that a group may be cut to, ascending; the last is that of the batch.
         count: Number of groups.
+        blocks: Number of blocks.
     """
 
-    order: Int[Array, "blocks rows"]
+    order: Int[Array, "blocks rows"] | None
     choice: Int[Array, "groups"] | None
     lengths: tuple[int, ...] = struct.field(pytree_node=False)
     count: int = struct.field(pytree_node=False)
+    blocks: int = struct.field(pytree_node=False)
 
     def split(self, batch: PyTree) -> PyTree:
         """Returns arrays [batch, ...] as [groups, rows of a group, ...]."""
-        return jax.tree.map(lambda rows: _split(self.order, rows, self.count), batch)
+        return jax.tree.map(lambda rows: self._split(rows, self.order), batch)
 
     def join(self, groups: PyTree) -> PyTree:
         """Returns what `split` made of a batch as that batch."""
-        inverse = jnp.argsort(self.order, axis=1)
-        return jax.tree.map(lambda rows: _join(inverse, rows), groups)
+        inverse = None if self.order is None else jnp.argsort(self.order, axis=1)
+        return jax.tree.map(lambda rows: self._join(rows, inverse), groups)
+
+    def _split(self, rows: Array, order: Array | None) -> Array:
+        inner = _reorder(rows.reshape(self.blocks, -1, *rows.shape[1:]), order)
+        groups = inner.reshape(self.blocks, self.count, -1, *rows.shape[1:])
+        groups = jnp.moveaxis(groups, 1, 0).reshape(self.count, -1, *rows.shape[1:])
+        return nn.with_logical_constraint(groups, (None, "batch", *[None] * (groups.ndim - 2)))
+
+    def _join(self, groups: Array, inverse: Array | None) -> Array:
+        shape = groups.shape[2:]
+        inner = jnp.moveaxis(groups.reshape(self.count, self.blocks, -1, *shape), 1, 0)
+        rows = _reorder(inner.reshape(self.blocks, -1, *shape), inverse).reshape(-1, *shape)
+        return nn.with_logical_constraint(rows, ("batch", *[None] * (rows.ndim - 1)))
 
 
 def group_rows(tokens: Int[Array, "batch length"], *, count: int, num_lengths: int) -> RowGroups:
@@ -66,14 +80,13 @@ def group_rows(tokens: Int[Array, "batch length"], *, count: int, num_lengths: i
             f"{blocks} devices of the data axis; set MICROBATCHES to a divisor of their share."
         )
     lengths = bucket_lengths(length, num_lengths)
-    in_blocks = row_lengths(tokens).reshape(blocks, -1)
+    as_they_are = RowGroups(order=None, choice=None, lengths=lengths, count=count, blocks=blocks)
     if len(lengths) == 1:
-        order = jnp.broadcast_to(jnp.arange(in_blocks.shape[1]), in_blocks.shape)
-        return RowGroups(order=order, choice=None, lengths=lengths, count=count)
-    order = jnp.argsort(in_blocks, axis=1)
-    longest = jnp.max(_split(order, in_blocks.reshape(-1), count), axis=1)
-    choice = jnp.searchsorted(jnp.array(lengths), longest)
-    return RowGroups(order=order, choice=choice, lengths=lengths, count=count)
+        return as_they_are
+    filled = row_lengths(tokens)
+    sorted_groups = as_they_are.replace(order=jnp.argsort(filled.reshape(blocks, -1), axis=1))
+    longest = jnp.max(sorted_groups.split(filled), axis=1)
+    return sorted_groups.replace(choice=jnp.searchsorted(jnp.array(lengths), longest))
 
 
 def bucket_lengths(length: int, count: int) -> tuple[int, ...]:
@@ -88,19 +101,8 @@ def row_lengths(tokens: Int[Array, "batch length"]) -> Int[Array, "batch"]:
     return jnp.max(jnp.where(tokens != 0, positions[None], 0), axis=1)
 
 
-def _split(order: Array, rows: Array, count: int) -> Array:
-    blocks, size = order.shape
-    inner = rows.reshape(blocks, size, *rows.shape[1:])
-    sorted_rows = jax.vmap(lambda block, index: block[index])(inner, order)
-    groups = sorted_rows.reshape(blocks, count, -1, *rows.shape[1:])
-    groups = jnp.moveaxis(groups, 1, 0).reshape(count, -1, *rows.shape[1:])
-    return nn.with_logical_constraint(groups, (None, "batch", *[None] * (groups.ndim - 2)))
-
-
-def _join(inverse: Array, groups: Array) -> Array:
-    blocks, size = inverse.shape
-    count, shape = groups.shape[0], groups.shape[2:]
-    inner = jnp.moveaxis(groups.reshape(count, blocks, -1, *shape), 1, 0)
-    inner = inner.reshape(blocks, size, *shape)
-    rows = jax.vmap(lambda block, index: block[index])(inner, inverse).reshape(-1, *shape)
-    return nn.with_logical_constraint(rows, ("batch", *[None] * (rows.ndim - 1)))
+def _reorder(blocks: Array, order: Array | None) -> Array:
+    """Returns the rows of each block [blocks, rows, ...] in an order, or as they are."""
+    if order is None:
+        return blocks
+    return jax.vmap(lambda block, index: block[index])(blocks, order)

@@ -14,6 +14,7 @@ from flax import linen as nn
 from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
+from codet5p_jax.objectives.device_sums import scatter_sum, sum_over_devices
 from codet5p_jax.objectives.mesh_axes import batch_axes, mesh_axes_of
 from codet5p_jax.objectives.split_parameters import is_split
 from codet5p_jax.typing import PyTree
@@ -93,15 +94,14 @@ def _added_up(
         axes: Mesh axes of the rows.
         wire_dtype: What it travels in.
     """
-    value = gradient.value if is_split(gradient) else gradient
-    x = value.astype(wire_dtype or value.dtype)
     if not is_split(parameter):
-        return jax.lax.psum(x, axes).astype(value.dtype)
-    if not is_split(gradient):
-        x = parameter.scatter_sum(x)
-    others = tuple(axis for axis in axes if axis not in parameter.mesh_axes)
-    x = jax.lax.psum(x, others) if others else x
-    return parameter.replace_boxed(x.astype(value.dtype))
+        return sum_over_devices(gradient, axes, wire_dtype)
+    if is_split(gradient):
+        part = gradient.value
+    else:
+        part = scatter_sum(gradient, parameter.axes, wire_dtype)
+    others = [axis for axis in axes if axis not in parameter.mesh_axes]
+    return parameter.replace_boxed(sum_over_devices(part, others, wire_dtype))
 
 
 def _without(rules: Sequence[tuple[str, Any]], axes: Sequence[str]) -> Sequence[tuple[str, Any]]:

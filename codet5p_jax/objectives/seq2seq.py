@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from codet5p_jax.models.codet5p import CodeT5p
 from codet5p_jax.models.flops import seq2seq_training_flops
-from codet5p_jax.objectives.accumulation import microbatches, sum_over_chunks
+from codet5p_jax.objectives.accumulation import microbatches, split_rng, sum_over_chunks
 from codet5p_jax.objectives.losses import TokenLoss, chunked_token_cross_entropy
 from codet5p_jax.objectives.mesh_axes import num_row_shards
 from codet5p_jax.objectives.metrics import nonpadding_share
@@ -114,8 +114,7 @@ class Seq2SeqObjective:
             return self._loss_of_rows(params, part, rng, train).total_and_sums()
 
         parts = microbatches(dict(batch), self.microbatches)
-        # A single part draws what the undivided batch does, on whatever devices.
-        rngs = rng[None] if self.microbatches == 1 else jax.random.split(rng, self.microbatches)
+        rngs = split_rng(rng, self.microbatches)
         total, sums = sum_over_chunks(
             [loss], params, {}, (parts, rngs), wire_dtype=self.model.config.dtype
         )

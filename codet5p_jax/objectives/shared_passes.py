@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from codet5p_jax.models.codet5p import CodeT5p
-from codet5p_jax.objectives.accumulation import map_over_chunks, sum_over_chunks
+from codet5p_jax.objectives.accumulation import map_over_chunks, split_rng, sum_over_chunks
 from codet5p_jax.objectives.losses import TokenLoss, matching_loss
 from codet5p_jax.objectives.matching import replace_first, shift_right
+from codet5p_jax.objectives.mesh_axes import num_row_shards
 from codet5p_jax.objectives.row_groups import RowGroups, group_rows
 from codet5p_jax.objectives.seq2seq import target_loss
 from codet5p_jax.typing import PyTree, WeightedMean
@@ -107,6 +108,11 @@ class SharedPasses:
         short = self._apply(params, tokens[:, :length], method="encode", **self._dropout(rng))
         return jnp.pad(short, [(0, 0), (0, tokens.shape[1] - length), (0, 0)])
 
+    @property
+    def _is_one_pass(self) -> bool:
+        """Whether all rows are computed at once, and on one device or as the compiler lays out."""
+        return self.microbatches == 1 and num_row_shards() == 1
+
     def _groups(self, tokens: Int[Array, "rows length"]) -> RowGroups:
         return group_rows(tokens, count=self.microbatches, num_lengths=self.num_lengths)
 
@@ -114,7 +120,7 @@ class SharedPasses:
         self, params: PyTree, tokens: Array, rng: jax.Array, function: Callable[..., Array]
     ) -> Array:
         """Returns function(params, tokens, rng, length) of all rows, group by group."""
-        if self.microbatches == 1:
+        if self._is_one_pass:
             return function(params, tokens, rng, tokens.shape[1])
         groups = self._groups(tokens)
 
@@ -122,7 +128,7 @@ class SharedPasses:
             return lambda params, data: function(params, *data, length)
 
         functions = [of_length(length) for length in groups.lengths]
-        data = groups.split(tokens), jax.random.split(rng, groups.count)
+        data = groups.split(tokens), split_rng(rng, groups.count)
         wire_dtype = self.model.config.dtype
         mapped = map_over_chunks(
             functions, params, data, choice=groups.choice, wire_dtype=wire_dtype
@@ -138,7 +144,7 @@ class SharedPasses:
         loss: Callable[..., TokenLoss],
     ) -> TokenLoss:
         """Returns loss(params, encoded, (*data, rng), length) of all rows, group by group."""
-        if self.microbatches == 1:
+        if self._is_one_pass:
             return loss(self.params, encoded, (*data, rng), targets.shape[1])
         groups = self._groups(targets)
 
@@ -146,7 +152,7 @@ class SharedPasses:
             return lambda *inputs: loss(*inputs, length).total_and_sums()
 
         losses = [of_length(length) for length in groups.lengths]
-        parts = (*groups.split(data), jax.random.split(rng, groups.count))
+        parts = (*groups.split(data), split_rng(rng, groups.count))
         total, sums = sum_over_chunks(
             losses,
             self.params,

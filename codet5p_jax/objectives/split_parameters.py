@@ -6,7 +6,6 @@ in, and what comes back is each device's part of the sum of the gradients.
 """
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -15,6 +14,7 @@ from flax import struct
 from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
+from codet5p_jax.objectives.device_sums import gather
 from codet5p_jax.objectives.mesh_axes import batch_axes, mesh_axes_of
 from codet5p_jax.typing import PyTree
 
@@ -48,16 +48,7 @@ class SplitParameter(struct.PyTreeNode, nn.meta.AxisMetadata):
         """Returns the whole array, gathered from all devices where each has a part."""
         if not jax.sharding.get_abstract_mesh().manual_axes:
             return self.value
-        x = self.value.astype(self.dtype or self.value.dtype)
-        for index, axes in self._split():
-            x = jax.lax.all_gather(x, axes, axis=index, tiled=True)
-        return x
-
-    def scatter_sum(self, whole: jax.Array) -> jax.Array:
-        """Returns this device's part of the sum of all devices' `whole` arrays."""
-        for index, axes in self._split():
-            whole = jax.lax.psum_scatter(whole, axes, scatter_dimension=index, tiled=True)
-        return whole
+        return gather(self.value, self.axes, self.dtype)
 
     def replace_boxed(self, val: Any) -> "SplitParameter":
         """Returns the same with another value."""
@@ -70,9 +61,6 @@ class SplitParameter(struct.PyTreeNode, nn.meta.AxisMetadata):
     def remove_axis(self, index: int, params: dict[Any, Any]) -> "SplitParameter":
         """Returns it with an axis less: one layer's."""
         return self.replace(axes=(*self.axes[:index], *self.axes[index + 1 :]))
-
-    def _split(self) -> Sequence[tuple[int, tuple[str, ...]]]:
-        return [(index, axes) for index, axes in enumerate(self.axes) if axes]
 
 
 def is_split(node: Any) -> bool:

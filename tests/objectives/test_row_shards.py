@@ -83,8 +83,8 @@ def test_gradients_of_a_model_in_bfloat16_travel_in_it(tiny_model, params, batch
 
     partitioner = Partitioner()
     function = partitioner.partition(jax.grad(loss), (None, partitioner.batch_axes), None)
-    # As lowered: on CPU the compiler itself makes it float32 again.
-    text = function.lower(params, batch).as_text()
+    # On CPU it travels in float32.
+    text = function.trace(params, batch).lower(lowering_platforms=("tpu",)).as_text()
     reduced = re.findall(r"all_reduce.*?\}\) : \(tensor<([^>]*)>", text, flags=re.DOTALL)
     matrices = [shape for shape in reduced if shape.count("x") >= 2]
     assert matrices
