@@ -1,11 +1,13 @@
 """Dropout whose choices belong to rows of the global batch, wherever a row is computed.
 
-A mask is drawn for all layers of a stack at once: a generator in each layer, and in each place that
+All masks of a stack are drawn at once, by one generator: one in each layer, and in each place that
 reads its mask, is half of what a compiler has to do, and what it makes of the keys runs on a
 TPU's scalar unit.
 """
 
 import functools
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -28,14 +30,15 @@ def keep_masks(
         shapes: Name -> shape of the mask of one row.
     """
     row_keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(rng, global_rows(rows))
-
-    def draw(index: int, shape: Sequence[int]) -> Bool[Array, "batch ..."]:
-        keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(row_keys, index)
-        return jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, shape))(keys)
-
-    drawn = {name: draw(index, shape) for index, (name, shape) in enumerate(shapes.items())}
+    sizes = [math.prod(shape) for shape in shapes.values()]
+    drawn = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, (sum(sizes),)))(row_keys)
     # Drawn here, not again, with the whole generator, by each instruction that reads a mask.
-    return jax.lax.optimization_barrier(drawn)
+    drawn = jax.lax.optimization_barrier(drawn)
+    parts = jnp.split(drawn, list(itertools.accumulate(sizes))[:-1], axis=1)
+    return {
+        name: part.reshape(rows, *shape)
+        for (name, shape), part in zip(shapes.items(), parts, strict=True)
+    }
 
 
 def drop(
