@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 SplitAxes = Sequence[tuple[str, ...]]  # for each axis of an array, the mesh axes it lies along
@@ -17,7 +18,7 @@ def sum_over_devices(
     Args:
         x: Any.
         mesh_axes: Axes of the mesh to add up along; none returns `x`.
-        dtype: What it travels in; None: in its own.
+        dtype: What it travels in where that is narrower; None: in its own.
     """
     if not mesh_axes:
         return x
@@ -30,7 +31,7 @@ def scatter_sum(x: jax.Array, split: SplitAxes, dtype: DTypeLike | None = None) 
     Args:
         x: Whole on each device.
         split: How the sum is to be cut.
-        dtype: What it travels in; None: in its own.
+        dtype: What it travels in where that is narrower; None: in its own.
     """
 
     def scatter(x: jax.Array) -> jax.Array:
@@ -49,9 +50,9 @@ def gather(part: jax.Array, split: SplitAxes, dtype: DTypeLike | None = None) ->
     Args:
         part: This device's.
         split: How the whole is cut.
-        dtype: What it travels in, there and back; None: in its own.
+        dtype: What it travels in, there and back, where that is narrower; None: in its own.
     """
-    x = part.astype(dtype or part.dtype)
+    x = part.astype(_narrower(part, dtype))
     for index, axes in enumerate(split):
         if axes:
             x = jax.lax.all_gather(x, axes, axis=index, tiled=True)
@@ -74,9 +75,17 @@ def _travelling(
     x: jax.Array, dtype: DTypeLike | None, add_up: Callable[[jax.Array], jax.Array]
 ) -> jax.Array:
     """Returns ``add_up(x)``, computed in `dtype`."""
-    if dtype is None or x.dtype == dtype:
+    dtype = _narrower(x, dtype)
+    if x.dtype == dtype:
         return add_up(x)
     # XLA on CPU ends the process at a sum in bfloat16 where another axis of the mesh is its own.
     return jax.lax.platform_dependent(
         x, cpu=add_up, default=lambda x: add_up(x.astype(dtype)).astype(x.dtype)
     )
+
+
+def _narrower(x: jax.Array, dtype: DTypeLike | None) -> DTypeLike:
+    """Returns `dtype`, or that of `x` where `dtype` is None or takes as many bytes or more."""
+    if dtype is None or jnp.dtype(dtype).itemsize >= x.dtype.itemsize:
+        return x.dtype
+    return dtype
