@@ -91,22 +91,37 @@ def test_gradients_of_microbatches_are_added_up_in_float32_though_they_travel_in
     assert f"tensor<{embedding}xbf16>" not in carried
 
 
-def test_a_run_of_bfloat16_learns_the_same_gathered_by_layer_and_once(tiny_model):
+def _learned(program):
+    """Returns parameters and loss after a step on random tokens."""
     numbers = np.random.default_rng(0)
     tokens = numbers.integers(5, 400, (3, ROWS, LENGTH)).astype(np.int32)
     batch = dict(zip(list(SHAPES)[:3], tokens, strict=True))
     batch["decoder_loss_weights"] = np.ones((ROWS, LENGTH), np.float32)
+    on_devices = {"denoising": program.partitioner.put_batch(batch)}
+    state, metrics, _ = program.train_steps[0](program.initial_state(), on_devices)
+    return jax.device_get((state.params, metrics["loss"].compute()))
 
-    def learned(**options):
-        program = _program(tiny_model, **options)
-        on_devices = {"denoising": program.partitioner.put_batch(batch)}
-        state, metrics, _ = program.train_steps[0](program.initial_state(), on_devices)
-        return jax.device_get((state.params, metrics["loss"].compute()))
 
-    (parts, loss), (once, same) = learned(), learned(gather_per_layer=False)
+def test_a_run_of_bfloat16_learns_the_same_gathered_by_layer_and_once(tiny_model):
+    parts, loss = _learned(_program(tiny_model))
+    once, same = _learned(_program(tiny_model, gather_per_layer=False))
     assert loss == pytest.approx(same, rel=1e-6)
     # Each layer's gradient is rounded to bfloat16 (2**-9) per microbatch, or once.
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), parts, once)
+
+
+@pytest.mark.parametrize("per_layer", [True, False])
+def test_frozen_parameters_in_parts_are_read_and_stay(tiny_model, per_layer):
+    def program(**options):
+        program = _program(tiny_model, dtype=jnp.float32, **options)
+        rules = [("encoder/.*", None), (".*", 1.0)]
+        return dataclasses.replace(program, parameter_rules=rules, frozen_dtype=jnp.bfloat16)
+
+    one, loss = _learned(program(devices=jax.devices()[:1]))
+    parts, same = _learned(program(gather_per_layer=per_layer))
+    assert loss == pytest.approx(same, rel=1e-5)
+    jax.tree.map(np.testing.assert_array_equal, one["encoder"], parts["encoder"])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one, parts)
 
 
 def test_flax_reads_a_parameter_in_parts_and_takes_its_layers_off_and_on():
