@@ -110,7 +110,7 @@ class SharedPasses:
 
     @property
     def _is_one_pass(self) -> bool:
-        """Whether all rows are computed at once, and on one device or as the compiler lays out."""
+        """Whether all rows are computed at once, on one device."""
         return self.microbatches == 1 and num_row_shards() == 1
 
     def _groups(self, tokens: Int[Array, "rows length"]) -> RowGroups:
