@@ -193,11 +193,11 @@ class Attention(nn.Module):
         *,
         mask: AttentionMask,
         bias: Float[Array, "1 heads queries keys"] | None,
-        keep: Bool[Array, "batch keys heads"] | None = None,
+        keep: Bool[Array, "batch heads keys"] | None = None,
     ) -> Float[Array, "batch queries embed"]:
         """Returns what the queries at `x` gather from `attended`, of the keys to `keep`."""
         query = self._split_heads(self.query(x))
-        keep = None if keep is None else keep[..., None]
+        keep = None if keep is None else jnp.swapaxes(keep, 1, 2)[..., None]
         values = drop(attended.values, keep, self.dropout_rate)
         h = self.attention(query, attended.keys, values, mask=mask, bias=bias)
         return self.out(h.reshape(*x.shape[:2], -1))

@@ -41,11 +41,11 @@ class LayerMasks(struct.PyTreeNode):
     """What stays in dropout: of one layer, or, with an axis before the others, of all layers.
 
     Attributes:
-        keys: Keys of self-attention, [batch, length, heads].
+        keys: Keys of self-attention, [batch, heads, length].
         attended: What self-attention adds to the residual stream, [batch, embed].
         hidden: Units of the feed-forward block, [batch, mlp].
         mlp: What it adds, [batch, embed].
-        encoded_keys: Keys of cross-attention, [batch, inputs, heads], for the decoder.
+        encoded_keys: Keys of cross-attention, [batch, heads, inputs], for the decoder.
         encoded: What cross-attention adds, [batch, embed], for the decoder.
     """
 
@@ -307,13 +307,13 @@ def _stack_masks(
         return None, KEEP_ALL, None
     layers = config.num_encoder_layers if encoded is None else config.num_decoder_layers
     of_layer = {
-        "keys": (x.shape[1], config.num_heads),
+        "keys": (config.num_heads, x.shape[1]),
         "attended": (config.embed_dim,),
         "hidden": (config.mlp_dim,),
         "mlp": (config.embed_dim,),
     }
     if encoded is not None:
-        of_layer["encoded_keys"] = (encoded.shape[1], config.num_heads)
+        of_layer["encoded_keys"] = (config.num_heads, encoded.shape[1])
         of_layer["encoded"] = (config.embed_dim,)
     ends = {"before": (config.embed_dim,), "behind": (config.embed_dim,)}
     shapes = {name: (layers, *shape) for name, shape in of_layer.items()} | ends

@@ -171,7 +171,7 @@ def test_a_dropped_key_is_missing_from_every_query(oracle, rng):
     variables = _layer(oracle, "encoder", "attention")
     source = jax.random.normal(rng, [1, 7, 16])
     x = jnp.zeros([1, 4, 16])  # all queries weigh all keys the same
-    keep = jnp.ones([1, 7, 3], bool).at[0, jnp.array([1, 4])].set(False)
+    keep = jnp.ones([1, 3, 7], bool).at[0, :, jnp.array([1, 4])].set(False)
     module = _module(dropout_rate=0.5)
     dropped = module.apply(
         variables, x, source, mask=AttentionMask(), bias=None, keep=keep, method=_attend

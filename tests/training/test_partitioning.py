@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from jax.sharding import PartitionSpec
+from jax.sharding import PartitionSpec as P
 
+from codet5p_jax.training.ahead_of_time import topology_devices
 from codet5p_jax.training.partitioning import DataLayout, Partitioner, standard_logical_axis_rules
+from codet5p_jax.training.program_costs import program_costs
 from codet5p_jax.training.state import TrainState
 
 
@@ -49,29 +51,29 @@ def test_devices_of_a_slice_stay_together():
 
 def test_parameters_and_optimizer_state_lie_along_their_logical_axes():
     axes = _partitioner(num_partitions=2).get_mesh_axes(_state())
-    assert axes.params["kernel"] == PartitionSpec(None, "model")
-    assert axes.opt_state["mu"] == PartitionSpec(None, "model")
-    assert axes.step == PartitionSpec()
+    assert axes.params["kernel"] == P(None, "model")
+    assert axes.opt_state["mu"] == P(None, "model")
+    assert axes.step == P()
 
 
 def test_two_parameter_dimensions_split_parameters_over_data_too():
     rules = standard_logical_axis_rules(parameter_partitioning_dims=2)
     axes = _partitioner(num_partitions=2, logical_axis_rules=rules).get_mesh_axes(_state())
-    assert axes.params["kernel"] == PartitionSpec("data", "model")
+    assert axes.params["kernel"] == P("data", "model")
 
 
 def test_slices_hold_copies_of_split_parameters_and_parts_of_the_batch():
     rules = standard_logical_axis_rules(parameter_partitioning_dims=2)
     partitioner = _partitioner(num_slices=2, num_partitions=2, logical_axis_rules=rules)
     axes = partitioner.get_mesh_axes(_state())
-    assert axes.params["kernel"] == PartitionSpec("data", "model")
+    assert axes.params["kernel"] == P("data", "model")
     batch = partitioner.put_batch({"tokens": np.ones((8, 3), np.int32)})
     assert batch["tokens"].addressable_shards[0].data.shape == (2, 3)
 
 
 def test_a_partitioned_function_gives_the_plain_result():
     partitioner = _partitioner(num_partitions=2)
-    spec = PartitionSpec("data", "model")
+    spec = P("data", "model")
     double = partitioner.partition(lambda x: 2 * x, (spec,), spec)
     x = jnp.arange(32.0).reshape(4, 8)
     y = partitioner.compile(double, x)(jax.device_put(x, partitioner.shardings(spec)))
@@ -85,7 +87,7 @@ def test_activations_lie_where_their_logical_axes_say():
     def activation(x):
         return nn.with_logical_constraint(2 * x, ("batch", "mlp"))
 
-    spec = PartitionSpec()
+    spec = P()
     y = partitioner.partition(activation, (spec,), None)(jnp.arange(32.0).reshape(4, 8))
     assert y.sharding.shard_shape(y.shape) == (1, 4)
 
@@ -97,7 +99,7 @@ def test_a_batch_is_cut_along_slice_and_data_alone():
 
 def test_a_batch_lies_along_slice_and_data():
     batch = _partitioner(num_partitions=2).put_batch({"tokens": np.ones((8, 3), np.int32)})
-    assert batch["tokens"].sharding.spec == PartitionSpec(("slice", "data"))
+    assert batch["tokens"].sharding.spec == P(("slice", "data"))
     assert batch["tokens"].addressable_shards[0].data.shape == (2, 3)
 
 
@@ -153,3 +155,20 @@ def test_a_batch_lies_along_slice_and_data():
 def test_what_does_not_fit_is_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.tpu
+def test_on_tpus_large_gradients_travel_apart_and_small_ones_together():
+    pytest.importorskip("libtpu")
+    partitioner = Partitioner(devices=topology_devices("v5e:2x2"))
+
+    def sums(*arrays):
+        def of_all_devices(*parts):
+            return jax.lax.psum(parts, "data")
+
+        return jax.shard_map(of_all_devices, in_specs=P(), out_specs=P(), check_vma=False)(*arrays)
+
+    arrays = [jax.ShapeDtypeStruct((n, 768), jnp.float32) for n in (768, 768, 3, 5)]
+    compiled = partitioner.compile(partitioner.partition(sums, (P(),) * 4, P()), *arrays)
+    (sent,) = program_costs(compiled.as_text()).collectives
+    assert (sent.kind, sent.count) == ("all-reduce", 3)
