@@ -61,7 +61,10 @@ def check_arguments(arguments: argparse.Namespace) -> None:
     for name in ("corpus", "tokenizer"):
         folder = getattr(arguments, name)
         if folder and not pathlib.Path(folder).is_dir():
-            raise FileNotFoundError(f"--{name} is {folder!r}, which is no folder.")
+            raise FileNotFoundError(
+                f"--{name} is {folder!r}, which is no folder; give one that is, or neither "
+                "--corpus nor --tokenizer to build them."
+            )
 
 
 def run(arguments: argparse.Namespace) -> int:

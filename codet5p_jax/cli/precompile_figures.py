@@ -53,9 +53,8 @@ def parse_recipe(
     """
     where = [f"TOPOLOGY={topology}", f"TOPOLOGY_SLICES={num_slices}"]
     gin_config.parse(gin_files=[*gin_files, OVERLAY], bindings=[*where, *bindings])
-    with silenced_stderr(
-        told_by=(ValueError,)
-    ):  # the compiler misses the machine that it compiles for
+    # The compiler misses the machine that it compiles for, and says so.
+    with silenced_stderr(told_by=(ValueError,)):
         bound = gin_config.arguments(train)
     names = {field.name for field in dataclasses.fields(Program)}
     return Program(**{name: value for name, value in bound.items() if name in names})

@@ -50,15 +50,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_search_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what --search tries, in place of what it would choose")
 
-    def add(flag: str, read: Callable[[str], Any], expected: str, metavar: str) -> None:
-        values = functools.partial(listed, read=read, expected=expected)
+    def add(flag: str, read: Callable[[str], Any], *, expected: str, metavar: str) -> None:
+        values = functools.partial(_listed, read=read, expected=expected)
         group.add_argument(flag, type=values, metavar=metavar, help=expected)
 
     policies = f"files of gin/remat: {', '.join(REMAT_POLICIES)}"
-    add("--search_mesh", mesh, "meshes such as 16x1 (data x model)", "16x1,8x2")
-    add("--search_fsdp", FSDP.__getitem__, "off, on or both", "off,on")
-    add("--search_remat", remat, policies, "NAMES")
-    add("--search_microbatches", int, "values of MICROBATCHES, such as 1,2,4", "1,2,4")
+    numbers = "values of MICROBATCHES, such as 1,2,4"
+    add("--search_mesh", _mesh, expected="meshes such as 16x1 (data x model)", metavar="16x1,8x2")
+    add("--search_fsdp", FSDP.__getitem__, expected="off, on or both", metavar="off,on")
+    add("--search_remat", _remat, expected=policies, metavar="NAMES")
+    add("--search_microbatches", int, expected=numbers, metavar="1,2,4")
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:
@@ -134,7 +135,7 @@ def spare_of(arguments: argparse.Namespace) -> float:
     return SPARE if arguments.spare is None else arguments.spare
 
 
-def listed(text: str, *, read: Callable[[str], Value], expected: str) -> Sequence[Value]:
+def _listed(text: str, *, read: Callable[[str], Value], expected: str) -> Sequence[Value]:
     """Returns the values of a flag that takes several, separated by commas.
 
     Args:
@@ -153,13 +154,13 @@ def listed(text: str, *, read: Callable[[str], Value], expected: str) -> Sequenc
         ) from error
 
 
-def mesh(word: str) -> tuple[int, int]:
-    """Returns (data, model) of a word such as "8x2"."""
+def _mesh(word: str) -> tuple[int, int]:
+    """Returns (data, model) of a word such as "8x2"; raises ValueError for one that is none."""
     data, model = word.split("x")
     return int(data), int(model)
 
 
-def remat(word: str) -> str:
+def _remat(word: str) -> str:
     """Returns the name of a file of gin/remat; raises GinConfigError where there is none."""
     gin_config.check_file(f"remat/{word}.gin")
     return word

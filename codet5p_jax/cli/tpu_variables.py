@@ -37,6 +37,7 @@ _FORMS = {
     "TPU_PROCESS_PORT": _Form(r"\d+", "a port such as 8476"),
     "TPU_PROCESS_ADDRESSES": _Form(r"[^,]+:\d+(,[^,]+:\d+)*", "HOST:PORT,HOST:PORT"),
     "TPU_TOPOLOGY": _Form(r"[1-9]\d*(x[1-9]\d*){1,2}", "a shape such as 4x4 or 2x2x2"),
+    "TPU_WORKER_ID": _Form(r"\d+", "a number from 0"),
 }
 
 
@@ -68,17 +69,10 @@ def _unknown_type(environment: Mapping[str, str]) -> list[Finding]:
 
 
 def _worker(environment: Mapping[str, str]) -> list[Finding]:
-    """Returns a problem where TPU_WORKER_ID is none of those that TPU_WORKER_HOSTNAMES gives."""
-    worker, hosts = (environment.get(f"TPU_WORKER_{name}") for name in ("ID", "HOSTNAMES"))
-    if worker is None:
-        return []
-    if hosts is None:
-        if not worker or worker.isdecimal():
-            return []
-        what = f"is {worker!r}; give a number from 0"
-        return [problem("TPU_WORKER_ID", what, mend="unset TPU_WORKER_ID")]
+    """Returns a problem where TPU_WORKER_ID is a number that no host of the slice has."""
+    worker, hosts = (environment.get(f"TPU_WORKER_{name}", "") for name in ("ID", "HOSTNAMES"))
     count = len(hosts.split(","))
-    if worker.isdecimal() and int(worker) < count:
+    if not hosts or not worker.isdecimal() or int(worker) < count:
         return []
     what = f"is {worker!r}, and TPU_WORKER_HOSTNAMES names {count}: give 0 to {count - 1}"
     return [problem("TPU_WORKER_ID", what, mend="unset TPU_WORKER_ID TPU_WORKER_HOSTNAMES")]

@@ -132,7 +132,7 @@ def test_a_dry_run_prints_the_commands_and_runs_none(codet5p, tmp_path):
         (["--seeds=0"], "must be 1 or more, got 0"),
         ([f"--set={QUEUE_0}", f"--set={QUEUE_0}"], "Two variants are called queue_0"),
         (["--corpus=."], "--corpus is given without --tokenizer"),
-        (["--corpus=none", "--tokenizer=none"], "--corpus is 'none', which is no folder"),
+        (["--corpus=none", "--tokenizer=none"], "--corpus is 'none', which is no folder; give"),
         (
             ["--set=ablations/stage2/queue_small.gin"],
             "changes nothing in recipes/quickstart_stage2",
