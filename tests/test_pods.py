@@ -82,7 +82,7 @@ class _Devices(Partitioner):
         self._chips = chips
 
     @property
-    def num_batch_shards(self):
+    def num_row_shards(self):
         return self._chips
 
 

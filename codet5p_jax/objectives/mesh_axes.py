@@ -11,7 +11,7 @@ def mesh_axes_of(target: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return (target,) if isinstance(target, str) else tuple(target or ())
 
 
-def batch_axes() -> tuple[str, ...]:
+def row_axes() -> tuple[str, ...]:
     """Returns the mesh axes along which rows lie on devices of their own; none outside a mesh."""
     shape = jax.sharding.get_abstract_mesh().shape
     spec = nn.logical_to_mesh_axes(("batch",))
@@ -21,4 +21,4 @@ def batch_axes() -> tuple[str, ...]:
 def num_row_shards() -> int:
     """Returns how many parts of a batch lie on devices of their own; 1 outside a mesh."""
     shape = jax.sharding.get_abstract_mesh().shape
-    return math.prod(shape[axis] for axis in batch_axes())
+    return math.prod(shape[axis] for axis in row_axes())

@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
 from codet5p_jax.objectives.device_sums import scatter_sum, sum_over_devices
-from codet5p_jax.objectives.mesh_axes import batch_axes, mesh_axes_of
+from codet5p_jax.objectives.mesh_axes import mesh_axes_of, row_axes
 from codet5p_jax.objectives.split_parameters import is_split
 from codet5p_jax.typing import PyTree
 
@@ -43,7 +43,7 @@ def on_each_shard(
         gradients_like: Those parts of `shared` that the gradients are of, in the gradients' order.
         wire_dtype: What gradients travel in; None leaves them as they are.
     """
-    axes = batch_axes()
+    axes = row_axes()
     if not axes:
         return function(shared, chunks)
 

@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
 from codet5p_jax.objectives.device_sums import gather
-from codet5p_jax.objectives.mesh_axes import batch_axes, mesh_axes_of
+from codet5p_jax.objectives.mesh_axes import mesh_axes_of, row_axes
 from codet5p_jax.typing import PyTree
 
 
@@ -89,7 +89,7 @@ class Gathering:
             tree: Parameters, or what else a step keeps; rows, as a queue's, stay as they are.
             logical_axes: The same structure, with logical axis names at each leaf.
         """
-        along = batch_axes()
+        along = row_axes()
 
         def boxed(logical: PartitionSpec, leaf: jax.Array) -> Any:
             names = tuple(logical)

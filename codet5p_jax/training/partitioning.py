@@ -1,9 +1,10 @@
 """Partition rules in T5X's terms: which axis of which array lies along which axis of the mesh."""
 
+import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from codet5p_jax.objectives.mesh_axes import mesh_axes_of
+from codet5p_jax.objectives.mesh_axes import mesh_axes_of, num_row_shards
 from codet5p_jax.training.mesh import make_mesh
 from codet5p_jax.typing import Batch
 
@@ -121,18 +122,15 @@ class Partitioner:
                     )
 
     @property
-    def _platform(self) -> str:
-        return self.mesh.devices.flat[0].platform
-
-    @property
     def batch_axes(self) -> PartitionSpec:
         """Mesh axes that the rows of a batch lie along."""
         return nn.logical_to_mesh_axes(("batch",), self._rules) or PartitionSpec()
 
     @property
-    def num_batch_shards(self) -> int:
+    def num_row_shards(self) -> int:
         """Number of parts of a batch that lie on devices of their own."""
-        return _num_devices(self.mesh, self.batch_axes[0])
+        with self._in_force():
+            return num_row_shards()
 
     def get_data_layout(self, batch_size: int) -> DataLayout:
         """Returns how a batch of so many rows is cut.
@@ -140,7 +138,7 @@ class Partitioner:
         Raises:
             ValueError: When the mesh axes of the batch do not divide it.
         """
-        parts = self.num_batch_shards
+        parts = self.num_row_shards
         if batch_size % parts:
             raise ValueError(
                 f"The batch has {batch_size} rows, which the {parts} devices along "
@@ -221,19 +219,26 @@ class Partitioner:
 
         @functools.wraps(fn)
         def with_rules(*args: Any) -> Any:
-            # Without the abstract mesh flax leaves out every constraint on activations.
-            mesh = jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh)
-            with mesh, nn.logical_axis_rules(self._rules):
+            with self._in_force():
                 return fn(*args)
 
+        on_tpu = self.mesh.devices.flat[0].platform == "tpu"
         return jax.jit(
             with_rules,
             in_shardings=self.shardings(in_axis_resources),
             out_shardings=self.shardings(out_axis_resources),
             static_argnums=static_argnums,
             donate_argnums=donate_argnums,
-            compiler_options=_TPU_COMPILER_OPTIONS if self._platform == "tpu" else None,
+            compiler_options=_TPU_COMPILER_OPTIONS if on_tpu else None,
         )
+
+    @contextlib.contextmanager
+    def _in_force(self) -> Iterator[None]:
+        """Mesh and rules for what is traced in the block."""
+        # Without the abstract mesh flax leaves out every constraint on activations.
+        mesh = jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh)
+        with mesh, nn.logical_axis_rules(self._rules):
+            yield
 
     def compile(self, partitioned_fn: Any, *args: Any) -> Any:
         """Returns the executable of a function from `partition`, for arguments of these shapes."""

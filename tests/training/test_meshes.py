@@ -152,7 +152,7 @@ def test_the_queue_and_the_momentum_encoder_are_spread_over_the_devices(model, m
     partitioner = Partitioner(**MESHES[mesh])
     shapes = _program(model, partitioner).abstract_state()
     pairs = shapes.objective_state["pairs"]
-    shards = partitioner.num_batch_shards
+    shards = partitioner.num_row_shards
     for entries in (pairs.queue.text_features, pairs.queue.code_tokens, pairs.queue.pair_ids):
         assert entries.sharding.shard_shape(entries.shape)[0] == 2 * ROWS // shards
     for name, average in pairs.momentum_params.items():
