@@ -98,6 +98,8 @@ def test_gradients_in_bfloat16_are_as_near_to_float32_as_plain_attention_comes(r
         return [float(jnp.linalg.norm(a - b) / jnp.linalg.norm(b)) for a, b in pairs]
 
     ours, plain = distances(_causal_attention), distances(_plain_attention)
+    # By query, key and bias nearer on all of six seeds; by value 1.00 to 1.07 of plain, where on
+    # CPU the output's gradient is divided by the weights' sum and rounded once more.
     assert [a <= 1.05 * b for a, b in zip(ours, plain, strict=True)] == [True] * 4, (ours, plain)
 
 

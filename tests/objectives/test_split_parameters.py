@@ -12,7 +12,6 @@ from flax import linen as nn
 from jax.sharding import PartitionSpec
 
 from codet5p_jax.models.codet5p import CodeT5p
-from codet5p_jax.objectives.device_sums import gather
 from codet5p_jax.objectives.seq2seq import Seq2SeqObjective
 from codet5p_jax.objectives.split_parameters import Gathering, SplitParameter, is_split
 from codet5p_jax.training.curriculum import Curriculum, Phase, Stream
@@ -167,29 +166,3 @@ def test_rows_and_what_every_device_holds_are_no_parameters_in_parts():
     assert {name for name, node in seen.items() if is_split(node)} == {"kernel", "scale"}
     assert (seen["kernel"].dtype, seen["kernel"].when_read) == (jnp.bfloat16, True)
     assert (seen["scale"].dtype, seen["scale"].when_read) == (None, False)
-
-
-def test_what_is_narrower_than_the_model_computes_in_travels_as_it_is():
-    """Frozen parameters, say, kept in bfloat16 for a model in float32."""
-
-    def both_ways(part):
-        whole, pull = jax.vjp(lambda x: gather(x, (("data",),), jnp.float32), part)
-        return whole, pull(jnp.ones_like(whole))[0]
-
-    rows = PartitionSpec("data")
-    function = jax.shard_map(
-        both_ways,
-        mesh=Partitioner().mesh,
-        in_specs=rows,
-        out_specs=(PartitionSpec(), rows),
-        check_vma=False,
-    )
-    part = jnp.arange(16, dtype=jnp.bfloat16)
-    text = jax.jit(function).lower(part).as_text()
-    sent = re.findall(
-        r"stablehlo\.(?:all_gather|reduce_scatter)\".*? : \(tensor<(.*?)>", text, re.S
-    )
-    assert sorted(sent) == ["16xbf16", "2xbf16"]
-    whole, gradient = function(part)
-    np.testing.assert_array_equal(whole, part)
-    np.testing.assert_array_equal(gradient, np.full(16, 8))  # eight devices read each

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from codet5p_jax.training.hlo.loops import trip_count
-from codet5p_jax.training.hlo.parser import Computation, Module, parse
+from codet5p_jax.training.hlo.parser import Computation, Module
 from codet5p_jax.training.hlo.traffic import hbm_bytes
 
 _CALLED = re.compile(r"%([\w.\-]+)")
@@ -33,22 +33,16 @@ class InstructionTraffic:
     hbm_bytes: int
 
 
-def heaviest_instructions(
-    program: Module | str, *, count: int = 20
-) -> Sequence[InstructionTraffic]:
+def heaviest_instructions(module: Module, *, count: int = 20) -> Sequence[InstructionTraffic]:
     """Returns the instructions that move most bytes in HBM, the heaviest first.
 
     Loops of unknown trips count once, and every branch of a conditional as if it were taken: for
     totals see program_costs.
 
     Args:
-        program: `compiled.as_text()` of a jitted function, or what `parser.parse` made of it.
+        module: What `parser.parse` made of a program.
         count: How many instructions.
-
-    Raises:
-        ValueError: The text is no HLO.
     """
-    module = parse(program) if isinstance(program, str) else program
     found = [
         InstructionTraffic(
             name=instruction.name,

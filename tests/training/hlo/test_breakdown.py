@@ -14,16 +14,15 @@ def _scanned(x, weights):
 
 def test_the_heaviest_instructions_stand_first_and_add_up_to_the_whole():
     arguments = (jnp.ones((16, 32)), jnp.ones((5, 32, 32)))
-    text = jax.jit(_scanned).lower(*arguments).compile().as_text()
-    found = heaviest_instructions(text, count=1000)
+    module = parse(jax.jit(_scanned).lower(*arguments).compile().as_text())
+    found = heaviest_instructions(module, count=1000)
     assert [entry.hbm_bytes for entry in found] == sorted(
         (entry.hbm_bytes for entry in found), reverse=True
     )
     # The condition of the loop, which the breakdown leaves out, compares two integers 6 times.
     condition = 6 * (2 * 4 + 1)
-    assert sum(entry.hbm_bytes for entry in found) + condition == program_costs(text).hbm_bytes
+    assert sum(entry.hbm_bytes for entry in found) + condition == program_costs(module).hbm_bytes
     heaviest = found[0]  # takes one of five matrices: by a counter, out of the stack, into its own
     assert (heaviest.runs, heaviest.hbm_bytes) == (5, 5 * (4 + 2 * 4 * 32 * 32))
     assert heaviest.origin.endswith("dynamic_slice")
-    assert heaviest_instructions(text, count=1) == [heaviest]
-    assert heaviest_instructions(parse(text), count=1) == [heaviest]
+    assert heaviest_instructions(module, count=1) == [heaviest]
