@@ -102,7 +102,14 @@ def train_step(
 def eval_step(
     state: TrainState, batch: Batch, *, stream: Stream, box: Box = as_they_are
 ) -> Metrics:
-    """Returns the metrics of one held-out batch of `stream`; nothing in the state moves."""
+    """Returns the metrics of one held-out batch of `stream`; nothing in the state moves.
+
+    Args:
+        state: Of a run.
+        batch: Held-out rows.
+        stream: The stream, for its objective.
+        box: See `train_step`.
+    """
     rng = state.evaluation_rng()
     params, held = box(state.params, state.objective_state)
     loss, metrics, _ = stream.objective.loss(params, held[stream.name], batch, rng, train=False)
