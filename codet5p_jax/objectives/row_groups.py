@@ -40,15 +40,15 @@ class RowGroups(struct.PyTreeNode):
 
     def split(self, batch: PyTree) -> PyTree:
         """Returns arrays [batch, ...] as [groups, rows of a group, ...]."""
-        return jax.tree.map(lambda rows: self._split(rows, self.order), batch)
+        return jax.tree.map(self._split, batch)
 
     def join(self, groups: PyTree) -> PyTree:
         """Returns what `split` made of a batch as that batch."""
         inverse = None if self.order is None else jnp.argsort(self.order, axis=1)
         return jax.tree.map(lambda rows: self._join(rows, inverse), groups)
 
-    def _split(self, rows: Array, order: Array | None) -> Array:
-        inner = _reorder(rows.reshape(self.blocks, -1, *rows.shape[1:]), order)
+    def _split(self, rows: Array) -> Array:
+        inner = _reorder(rows.reshape(self.blocks, -1, *rows.shape[1:]), self.order)
         groups = inner.reshape(self.blocks, self.count, -1, *rows.shape[1:])
         groups = jnp.moveaxis(groups, 1, 0).reshape(self.count, -1, *rows.shape[1:])
         return nn.with_logical_constraint(groups, (None, "batch", *[None] * (groups.ndim - 2)))
