@@ -44,8 +44,10 @@ class Objective(Protocol):
         """Returns (loss in nats, metrics, next state) of one global batch.
 
         Args:
-            params: Parameters of the model, and those of `init_params`.
-            state: From `init` or the previous step; returned unchanged unless `train`.
+            params: Parameters of the model, and those of `init_params`. With FSDP some are boxes
+                (split_parameters.py): modules of flax read them as they are, and what else reads a
+                parameter unboxes it (`flax.linen.unbox`).
+            state: From `init` or the previous step, boxed alike; returned unchanged unless `train`.
             batch: Feature name -> array [batch, ...].
             rng: Source of dropout and of sampled negatives.
             train: Whether dropout is on and the state moves.

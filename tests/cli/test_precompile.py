@@ -31,7 +31,6 @@ from tests.cli.test_precompile_page import DOES_NOT
 from tests.corpora import corpus_dir, registry, tokenizer, tokenizer_dir  # noqa: F401
 
 GIN = pathlib.Path(__file__).parents[2] / "gin"
-RECIPE = ("--gin_file=recipes/stage1_220m.gin", "--topology=v5e:4x4")
 TOY = ("recipes/stage1_220m.gin", "runs/toy.gin")
 
 

@@ -14,7 +14,6 @@ CLM = 3
 # Tokens of (inputs, targets); of 1 and n: decoder-only, whose encoder reads [CLM] alone.
 SIZES = [(9, 4), (1, 11), (5, 6), (1, 3), (7, 2), (1, 5), (12, 7)]
 ROW = {"inputs": 16, "targets": 14}
-ALONE = {"inputs": 12, "targets": 11}
 
 
 @pytest.fixture(scope="module")

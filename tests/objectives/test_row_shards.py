@@ -14,11 +14,10 @@ from codet5p_jax.models.codet5p import CodeT5p
 from codet5p_jax.objectives.mesh_axes import num_row_shards
 from codet5p_jax.objectives.row_shards import on_each_shard
 from codet5p_jax.objectives.seq2seq import Seq2SeqObjective
-from codet5p_jax.training.partitioning import Partitioner, standard_logical_axis_rules
+from codet5p_jax.training.partitioning import Partitioner
 from codet5p_jax.training.program_costs import program_costs
 
 ROWS, LENGTH = 16, 12
-FULLY_SHARDED = standard_logical_axis_rules(parameter_partitioning_dims=2)
 
 
 @pytest.fixture(scope="module")
