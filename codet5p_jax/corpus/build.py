@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from codet5p_jax.corpus import datasets
 from codet5p_jax.corpus.apt_client import fetch_source_packages
 from codet5p_jax.corpus.decontamination import decontaminate
+from codet5p_jax.corpus.extracted import count_extracted
 from codet5p_jax.corpus.fetch import Client, Fetched, fetch_packages
 from codet5p_jax.corpus.filters import Filters
 from codet5p_jax.corpus.installed import STANDARD_LIBRARY_LICENSE, installed_sources
@@ -33,7 +34,7 @@ from codet5p_jax.progress import progress
 if TYPE_CHECKING:
     from codet5p_jax.corpus import pipeline
 
-FORMAT = 1  # of records and their order; raised when the same sources give other records
+FORMAT = 2  # of records and their order; raised when the same sources give other records
 CLIENTS: Mapping[str, Client] = {
     "apt": fetch_source_packages,
     "npm": fetch_npm_packages,
@@ -155,8 +156,7 @@ def _build(
     from codet5p_jax.corpus import pipeline  # Beam takes three seconds to import
 
     partial = _partial(out_dir)
-    for folder in (*datasets.FEATURES, "done"):  # of an interrupted build
-        shutil.rmtree(partial / folder, ignore_errors=True)
+    _keep_extracted(partial, digest)
     kept, dropped = decontaminate(with_unique_names(sources), excluded)
     placed = assign_splits(kept)
     options = pipeline.BuildOptions(
@@ -219,7 +219,7 @@ def _run(
     with progress("building", len(sources), unit="sources") as shown:
         while True:
             finished = not job.is_alive()
-            done = pipeline.count_done(options.out_dir)
+            done = count_extracted(options.folder("extracted"))
             shown.advance(done - seen)
             seen = done
             if finished:
@@ -276,10 +276,20 @@ def _partial(out_dir: str | os.PathLike[str]) -> pathlib.Path:
     return partial
 
 
+def _keep_extracted(partial: pathlib.Path, digest: str) -> None:
+    """Clears what an interrupted build left, but for the extracted sources of the same build."""
+    asked = partial / "asked"
+    same = asked.is_file() and asked.read_text(encoding="utf-8") == digest
+    for folder in (*datasets.FEATURES, *([] if same else ["extracted"])):
+        shutil.rmtree(partial / folder, ignore_errors=True)
+    asked.write_text(digest, encoding="utf-8")
+
+
 def _publish(partial: pathlib.Path, place: pathlib.Path) -> None:
-    for name in ("fetched", "done"):
+    for name in ("fetched", "extracted", "pairs", "duplicates"):
         shutil.rmtree(partial / name, ignore_errors=True)
-    (partial / "summary.json").unlink()
+    for name in ("summary.json", "asked"):
+        (partial / name).unlink()
     if place.is_dir():
         place.rmdir()  # it was empty
     partial.rename(place.resolve())

@@ -16,7 +16,7 @@ from codet5p_jax.corpus.tfrecords import (
     DamagedRecordsError,
     decode_example,
     read_records,
-    write_records,
+    unframed,
 )
 
 VERSION = "1.0.0"
@@ -62,22 +62,24 @@ def shard_path(
 
 def write_shard(
     path: str | os.PathLike[str],
-    examples: Sequence[bytes],
+    frames: Sequence[bytes],
     *,
     dataset: str,
     split: str,
     index: int,
 ) -> ShardInfo:
-    """Writes serialized examples to a file of records; its folder is made."""
+    """Writes framed records (`tfrecords.framed`) to a file; its folder is made."""
     place = pathlib.Path(path)
     place.parent.mkdir(parents=True, exist_ok=True)
-    write_records(place, examples)
-    digest = hashlib.sha256(b"".join(hashlib.sha256(example).digest() for example in examples))
+    with place.open("wb") as stream:
+        stream.writelines(frames)
+    records = (hashlib.sha256(unframed(frame)).digest() for frame in frames)
+    digest = hashlib.sha256(b"".join(records))
     return ShardInfo(
         dataset=dataset,
         split=split,
         index=index,
-        records=len(examples),
+        records=len(frames),
         bytes=place.stat().st_size,
         digest=digest.hexdigest(),
     )

@@ -1,29 +1,45 @@
-"""The build as a Beam pipeline: sources -> entries -> shards without duplicates -> a summary.
+"""The build as a Beam pipeline: sources -> chunks -> duplicates -> shards -> a summary.
 
 Every stage depends on its input alone and sorts what it groups, so the records are the same
-whatever the runner and the number of its workers.
+whatever the runner and the number of its workers. What travels are names of files and counts; the
+records stay in chunks (see `chunks`).
 """
 
 import collections
 import dataclasses
+import functools
 import json
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from codet5p_jax.corpus.chunks import (
+    Table,
+    read_buckets,
+    read_frames,
+    read_signatures,
+    read_table,
+)
 from codet5p_jax.corpus.datasets import FEATURES, ShardInfo, shard_path, write_shard
-from codet5p_jax.corpus.deduplication import Entry, without_duplicates
-from codet5p_jax.corpus.extraction import Counts, Extracted, extract_source
+from codet5p_jax.corpus.extracted import Extracted, extracted
+from codet5p_jax.corpus.extraction import Counts
 from codet5p_jax.corpus.filters import Filters
+from codet5p_jax.corpus.languages import LANGUAGES
+from codet5p_jax.corpus.near_duplicates import NUM_BANDS, pairs_in_buckets, resemble
 from codet5p_jax.corpus.records import SPLITS
 from codet5p_jax.corpus.sources import Source
 
-Key = tuple[str, int]  # dataset, shard
-_DUPLICATE = {"code_files": "file: duplicate", "code_functions": "function: duplicate"}
-_ELEMENT_BYTES = 4_000_000  # entries that travel as one element: each element costs Beam time
+_BANDS = (None, *range(NUM_BANDS))  # None: records that are equal but for whitespace
+_KINDS = {"code_files": "file", "code_functions": "function"}
+_LANGUAGES = tuple(LANGUAGES)
+
+Key = tuple[Any, ...]  # what a task of a stage does; begins with a dataset
+Task = tuple[Key, list[str]]  # with the chunks of that dataset
+Counted = dict[str, Any]  # {"counts": list of ((what, name), n), "shards": list of ShardInfo}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,94 +58,130 @@ class BuildOptions:
     licenses: tuple[str, ...]
     num_shards: int
 
-
-class ExtractEntries(beam.DoFn):
-    """Source -> (key, entries of that shard), and counts on the output `counts`."""
-
-    def __init__(self, options: BuildOptions):
-        self._options = options
-
-    def process(self, source: Source) -> Iterator[Any]:
-        """Reads one source; holds at most `_ELEMENT_BYTES` of it."""
-        counts: Counts = collections.Counter()
-        waiting: dict[Key, list[Entry]] = collections.defaultdict(list)
-        size = 0
-        options = self._options
-        for extracted in extract_source(source, filters=options.filters, licenses=options.licenses):
-            counts.update(extracted.counts)
-            for key, entry in self._keyed(extracted):
-                waiting[key].append(entry)
-                size += len(entry.example)
-            if size > _ELEMENT_BYTES:
-                yield from waiting.items()
-                waiting, size = collections.defaultdict(list), 0
-        yield from waiting.items()
-        yield beam.pvalue.TaggedOutput("counts", list(counts.items()))
-        mark_done(options.out_dir, source)
-
-    def _keyed(self, extracted: Extracted) -> Iterator[tuple[Key, Entry]]:
-        for dataset, entries in zip(FEATURES, (extracted.files, extracted.functions), strict=True):
-            for entry in entries:
-                yield (dataset, _shard_of(entry, self._options.num_shards)), entry
+    def folder(self, stage: str) -> pathlib.Path:
+        """Returns the folder, made if need be, of what a stage leaves for the next."""
+        place = pathlib.Path(self.out_dir, stage)
+        place.mkdir(parents=True, exist_ok=True)
+        return place
 
 
-def _shard_of(entry: Entry, num_shards: int) -> int:
-    """Equal records share a shard, so that each shard finds its own duplicates."""
-    return int(entry.id, 16) % num_shards
+def extract(source: Source, options: BuildOptions) -> Extracted:
+    """Returns the chunks of a source."""
+    return extracted(
+        source,
+        options.folder("extracted"),
+        filters=options.filters,
+        licenses=options.licenses,
+        num_shards=options.num_shards,
+    )
 
 
-class WriteShards(beam.DoFn):
-    """(key, lists of entries) -> the files of that shard in every split, as a summary."""
-
-    def __init__(self, options: BuildOptions):
-        self._options = options
-
-    def process(self, group: tuple[Key, Iterable[Sequence[Entry]]]) -> Iterator[dict[str, Any]]:
-        """Writes one shard of one dataset; holds its entries in memory."""
-        (dataset, index), lists = group
-        entries = [Entry(*entry) for entries in lists for entry in entries]
-        kept = without_duplicates(entries)
-        counts = _counts_of(kept, dataset)
-        counts["rejections", _DUPLICATE[dataset]] = len(entries) - len(kept)
-        yield {"counts": list(counts.items()), "shards": self._write(kept, dataset, index)}
-
-    def _write(self, entries: Sequence[Entry], dataset: str, index: int) -> list[dict[str, Any]]:
-        written = []
-        for split in SPLITS:
-            path = shard_path(
-                self._options.out_dir,
-                dataset,
-                split=split,
-                index=index,
-                num_shards=self._options.num_shards,
-            )
-            examples = [entry.example for entry in entries if entry.split == split]
-            written.append(write_shard(path, examples, dataset=dataset, split=split, index=index))
-        return [dataclasses.asdict(shard) for shard in written]
+def find_pairs(task: Task, options: BuildOptions) -> Key:
+    """Writes the pairs of records that share a bucket of one band; a task (dataset, band)."""
+    (dataset, band), chunks = task
+    columns = [read_buckets(chunk, band) for chunk in chunks]
+    buckets, ranks = np.concatenate([np.empty([2, 0], np.uint64), *columns], axis=1)
+    path = options.folder("pairs") / f"{dataset}-{band}.npy"
+    np.save(path, pairs_in_buckets(buckets, ranks))
+    return dataset, band
 
 
-def _counts_of(entries: Sequence[Entry], dataset: str) -> Counts:
+def find_duplicates(task: Task, options: BuildOptions) -> Key:
+    """Writes the ranks of the records that go, equal ones and near ones; a task (dataset,)."""
+    (dataset,), chunks = task
+    folder = options.folder("pairs")
+    equal = np.load(folder / f"{dataset}-None.npy")[:, 0]
+    shared = [np.load(folder / f"{dataset}-{band}.npy") for band in range(NUM_BANDS)]
+    pairs = np.unique(np.concatenate(shared), axis=0)
+    pairs = pairs[~np.isin(pairs[:, 0], equal)]
+    near = np.unique(pairs[_resemble(pairs, chunks), 0])
+    np.savez(options.folder("duplicates") / f"{dataset}.npz", equal=np.sort(equal), near=near)
+    return (dataset,)
+
+
+def _resemble(pairs: np.ndarray, chunks: Sequence[str]) -> np.ndarray:
+    wanted = np.unique(pairs)
+    ranks, signatures = [], []
+    for chunk in chunks:
+        own, signature = read_signatures(chunk)
+        rows = np.isin(own, wanted)
+        ranks.append(own[rows])
+        signatures.append(signature[rows])
+    if not len(wanted):
+        return np.zeros(0, bool)
+    known, signature = np.concatenate(ranks), np.concatenate(signatures)
+    signature = signature[np.argsort(known)]
+    one, other = np.searchsorted(np.sort(known), pairs).T
+    return resemble(signature[one], signature[other])
+
+
+def write_shards(task: Task, options: BuildOptions) -> Counted:
+    """Writes one shard of every split of a dataset; a task (dataset, shard). Holds its records."""
+    (dataset, index), chunks = task
+    duplicates = np.load(options.folder("duplicates") / f"{dataset}.npz")
     counts: Counts = collections.Counter()
-    for entry in entries:
-        for kind in (dataset, "pairs") if entry.documented else (dataset,):
-            counts[f"splits {entry.split}", kind] += 1
-            counts[f"languages {entry.language} {entry.split}", kind] += 1
-            counts[f"licenses {entry.license}", kind] += 1
+    kept: list[tuple[int, int, bytes]] = []  # id, split, frame
+    for chunk in chunks:
+        table = read_table(chunk)
+        rows = np.flatnonzero(table.ids % np.uint64(options.num_shards) == index)
+        equal, near = (np.isin(table.ranks[rows], duplicates[name]) for name in ("equal", "near"))
+        counts["rejections", f"{_KINDS[dataset]}: duplicate"] += int(equal.sum())
+        counts["rejections", f"{_KINDS[dataset]}: near-duplicate"] += int(near.sum())
+        rows = rows[~(equal | near)]
+        counts.update(_counts_of(table, rows, dataset))
+        frames = read_frames(chunk, table, rows)
+        kept += zip(table.ids[rows].tolist(), table.splits[rows].tolist(), frames, strict=True)
+    kept.sort(key=lambda record: record[0])
+    return {
+        "counts": [(key, n) for key, n in counts.items() if n],
+        "shards": [
+            dataclasses.asdict(_write(kept, number, dataset, index=index, options=options))
+            for number in range(len(SPLITS))
+        ],
+    }
+
+
+def _write(
+    kept: Sequence[tuple[int, int, bytes]],
+    split: int,
+    dataset: str,
+    *,
+    index: int,
+    options: BuildOptions,
+) -> ShardInfo:
+    name = SPLITS[split]
+    path = shard_path(
+        options.out_dir, dataset, split=name, index=index, num_shards=options.num_shards
+    )
+    frames = [frame for _, own, frame in kept if own == split]
+    return write_shard(path, frames, dataset=dataset, split=name, index=index)
+
+
+def _counts_of(table: Table, rows: np.ndarray, dataset: str) -> Counts:
+    counts: Counts = collections.Counter()
+    columns = (table.splits, table.languages, table.licenses, table.documented)
+    for values in zip(*(column[rows].tolist() for column in columns), strict=True):
+        split, language, documented = SPLITS[values[0]], _LANGUAGES[values[1]], values[3]
+        license = str(table.license_names[values[2]])
+        for kind in (dataset, "pairs") if documented else (dataset,):
+            counts[f"splits {split}", kind] += 1
+            counts[f"languages {language} {split}", kind] += 1
+            counts[f"licenses {license}", kind] += 1
     return counts
 
 
-class MergeSummaries(beam.CombineFn):
+class AddUp(beam.CombineFn):
     """Adds up counts and gathers the shards that were written."""
 
-    def create_accumulator(self) -> dict[str, Any]:
+    def create_accumulator(self) -> Counted:
         """Returns the summary of nothing."""
         return {"counts": [], "shards": []}
 
-    def add_input(self, accumulator: dict[str, Any], element: dict[str, Any]) -> dict[str, Any]:
+    def add_input(self, accumulator: Counted, element: Counted) -> Counted:
         """Returns `accumulator` with `element` added."""
         return self.merge_accumulators([accumulator, element])
 
-    def merge_accumulators(self, accumulators: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    def merge_accumulators(self, accumulators: Iterable[Counted]) -> Counted:
         """Returns the sum of summaries."""
         counts: Counts = collections.Counter()
         shards: list[dict[str, Any]] = []
@@ -138,39 +190,65 @@ class MergeSummaries(beam.CombineFn):
             shards += accumulator["shards"]
         return {"counts": list(counts.items()), "shards": shards}
 
-    def extract_output(self, accumulator: dict[str, Any]) -> dict[str, Any]:
+    def extract_output(self, accumulator: Counted) -> Counted:
         """Returns the summary, in a fixed order."""
         shards = sorted(accumulator["shards"], key=lambda s: (s["dataset"], s["split"], s["index"]))
         return {"counts": sorted(accumulator["counts"]), "shards": shards}
 
 
 def build_graph(pipeline: beam.Pipeline, sources: Sequence[Source], options: BuildOptions) -> None:
-    """Adds the build of `sources` to `pipeline`; it ends with `SUMMARY` in the output folder."""
-    extracted = (
+    """Adds the build of `sources` to `pipeline`; it ends with a summary in the output folder."""
+    found = (
         pipeline
         | "sources" >> beam.Create(list(sources))
         | "spread" >> beam.Reshuffle()
-        | "extract" >> beam.ParDo(ExtractEntries(options)).with_outputs("counts", main="entries")
+        | "extract" >> beam.Map(extract, options)
     )
-    every_key: list[tuple[Key, list[Entry]]] = [
-        ((dataset, i), []) for dataset in FEATURES for i in range(options.num_shards)
-    ]
-    shards = (
-        (extracted.entries, pipeline | "every shard" >> beam.Create(every_key))
-        | "with empty shards" >> beam.Flatten()
-        | "group" >> beam.GroupByKey()
-        | "write" >> beam.ParDo(WriteShards(options))
+    chunks = beam.pvalue.AsSingleton(
+        found
+        | "their chunks" >> beam.FlatMap(lambda source: source.chunks)
+        | "all chunks" >> beam.combiners.ToList()
     )
-    counts = extracted.counts | "counts" >> beam.Map(lambda c: {"counts": c, "shards": []})
+    stage = functools.partial(_stage, pipeline, chunks=chunks, options=options)
+    pairs = stage("pairs", find_pairs, keys=[(d, band) for d in FEATURES for band in _BANDS])
+    duplicates = stage("duplicates", find_duplicates, keys=[(d,) for d in FEATURES], after=pairs)
+    every_shard = [(d, i) for d in FEATURES for i in range(options.num_shards)]
+    written = stage("shards", write_shards, keys=every_shard, after=duplicates)
+    counts = found | "counts" >> beam.Map(lambda source: {"counts": source.counts, "shards": []})
     (
-        (shards, counts)
+        (written, counts)
         | "summaries" >> beam.Flatten()
-        | "add up" >> beam.CombineGlobally(MergeSummaries())
+        | "add up" >> beam.CombineGlobally(AddUp())
         | "summary" >> beam.Map(write_summary, options.out_dir)
     )
 
 
-def write_summary(summary: dict[str, Any], out_dir: str) -> None:
+def _stage(
+    pipeline: beam.Pipeline,
+    name: str,
+    function: Callable[[Task, BuildOptions], Any],
+    *,
+    keys: Sequence[Key],
+    chunks: beam.pvalue.AsSingleton,
+    options: BuildOptions,
+    after: beam.PCollection | None = None,
+) -> beam.PCollection:
+    """Returns what `function` makes of each key, once all of `after` is there."""
+    waits = [] if after is None else [beam.pvalue.AsIter(after)]
+    return (
+        pipeline
+        | f"keys of {name}" >> beam.Create(list(keys))
+        | f"chunks of {name}" >> beam.Map(_task, chunks, *waits)
+        | f"spread {name}" >> beam.Reshuffle()
+        | name >> beam.Map(function, options)
+    )
+
+
+def _task(key: Key, chunks: Iterable[tuple[str, str]], *_: Any) -> Task:
+    return key, sorted(chunk for dataset, chunk in chunks if dataset == key[0])
+
+
+def write_summary(summary: Counted, out_dir: str) -> None:
     """Writes the summary of a build."""
     _summary_path(out_dir).write_text(json.dumps(summary), encoding="utf-8")
 
@@ -184,19 +262,6 @@ def read_summary(out_dir: str) -> tuple[Counts, list[ShardInfo]]:
 
 def _summary_path(out_dir: str) -> pathlib.Path:
     return pathlib.Path(out_dir, "summary.json")
-
-
-def mark_done(out_dir: str, source: Source) -> None:
-    """Leaves a mark by which a waiting process sees how many sources were read."""
-    folder = pathlib.Path(out_dir, "done")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / source.name.replace("/", "_")).touch()
-
-
-def count_done(out_dir: str) -> int:
-    """Returns how many sources were read so far."""
-    folder = pathlib.Path(out_dir, "done")
-    return len(list(folder.iterdir())) if folder.is_dir() else 0
 
 
 def run(sources: Sequence[Source], options: BuildOptions, pipeline_args: Sequence[str]) -> None:

@@ -47,9 +47,18 @@ def write_records(path: str | os.PathLike[str], records: Iterable[bytes]) -> Non
     """Writes `records` to a new file, framed as TFRecords."""
     with pathlib.Path(path).open("wb") as stream:
         for record in records:
-            length = _LENGTH.pack(len(record))
-            stream.write(length + _checksum(length))
-            stream.write(record + _checksum(record))
+            stream.write(framed(record))
+
+
+def framed(record: bytes) -> bytes:
+    """Returns `record` as it stands in a file: length, checksum, record, checksum."""
+    length = _LENGTH.pack(len(record))
+    return b"".join([length, _checksum(length), record, _checksum(record)])
+
+
+def unframed(frame: bytes) -> bytes:
+    """Returns the record in what `framed` made of it, unchecked."""
+    return frame[_LENGTH.size + _CHECKSUM.size : -_CHECKSUM.size]
 
 
 def read_records(path: str | os.PathLike[str]) -> Iterator[bytes]:

@@ -2,11 +2,14 @@
 
 import itertools
 
-from codet5p_jax.corpus.deduplication import entry_of, without_duplicates
+import pytest
+
+from codet5p_jax.corpus.deduplication import entry_of
 from codet5p_jax.corpus.records import CodeFile, CodeFunction, code_id
+from codet5p_jax.corpus.tfrecords import decode_example
 
 
-def _function(code, *, split="train", docstring="", repository="r", path="p", position=0):
+def function_entry(code, *, split="train", docstring="", repository="r", path="p", position=0):
     record = CodeFunction(
         code=code,
         docstring=docstring,
@@ -20,32 +23,30 @@ def _function(code, *, split="train", docstring="", repository="r", path="p", po
     return entry_of(record, split=split, position=position)
 
 
-def test_of_equal_records_the_held_out_one_stays():
-    entries = [_function("int f(){}", split=s) for s in ("train", "validation", "test")]
-    for order in itertools.permutations(entries):
-        assert [e.split for e in without_duplicates(order)] == ["test"]
+def test_held_out_records_come_before_those_of_training():
+    splits = ("test", "validation", "train")
+    for docstrings in itertools.product(("", "Opens it."), repeat=3):
+        ranks = [
+            function_entry("int f(){}", split=split, docstring=docstring, path=path).rank
+            for split, docstring, path in zip(splits, docstrings, "zyx", strict=True)
+        ]
+        assert ranks == sorted(ranks)
 
 
-def test_of_equal_functions_in_a_split_the_documented_one_stays():
-    entries = [_function("int f(){}"), _function("int f() { }", docstring="Opens it.", path="z")]
-    for order in itertools.permutations(entries):
-        assert [e.documented for e in without_duplicates(order)] == [True]
+def test_in_a_split_documented_functions_come_first():
+    documented = [function_entry("int f(){}", docstring="Opens it.", path=p).rank for p in "abcdef"]
+    others = [function_entry("int f(){}", path=path).rank for path in "ghijkl"]
+    assert max(documented) < min(others)
 
 
-def test_what_stays_does_not_depend_on_the_order():
-    entries = [
-        _function(code, repository=repository, path=path, position=position)
-        for code in ("int f(){}", "int g(){}")
-        for repository in "ab"
-        for path, position in (("x", 0), ("x", 1), ("y", 0))
-    ]
-    kept = without_duplicates(entries)
-    assert kept == without_duplicates(reversed(entries))
-    assert {(e.repository, e.path, e.position) for e in kept} == {("a", "x", 0)}
-    assert [e.id for e in kept] == sorted(e.id for e in kept)
+@pytest.mark.parametrize("other", [{"repository": "s"}, {"path": "q"}, {"position": 1}])
+def test_ranks_tell_the_places_of_equal_records_apart(other):
+    assert function_entry("int f(){}").rank != function_entry("int f(){}", **other).rank
+    assert function_entry("int f(){}").id == function_entry("int f() { }", **other).id
 
 
 def test_files_are_known_by_their_code():
     file = CodeFile(code="int x;", language="c", license="MIT", repository="r", path="p")
     entry = entry_of(file, split="train", position=0)
-    assert entry.id == code_id("int x;") and not entry.documented
+    assert f"{entry.id:016x}" == code_id("int x;") and not entry.documented
+    assert decode_example(entry.example)["code"] == "int x;"

@@ -2,18 +2,18 @@
 
 import hashlib
 
-import apache_beam as beam
 import pytest
 
-from codet5p_jax.corpus import pipeline
+from codet5p_jax.corpus import extracted, pipeline
 from codet5p_jax.corpus.filters import Filters
 from codet5p_jax.corpus.sources import sources_of_path
 from codet5p_jax.corpus.splits import assign_splits
+from tests.corpus.conftest import MIT
 
 
 def _build(repositories, out, *arguments, reverse=False):
     sources = assign_splits(sources_of_path(repositories))
-    out.mkdir()
+    out.mkdir(exist_ok=True)
     options = pipeline.BuildOptions(
         out_dir=str(out), filters=Filters(), licenses=("MIT",), num_shards=2
     )
@@ -56,18 +56,37 @@ def test_records_do_not_depend_on_the_number_of_workers(built, repositories, tmp
     assert digests == built[0]
 
 
-def test_an_entry_is_sent_on_before_its_source_is_read_to_the_end(
-    repositories, tmp_path, monkeypatch
+def _tree(root, **modules):
+    for name, text in modules.items():
+        folder = root / name.partition("_")[0]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.py").write_text(text)
+        (folder / "LICENSE").write_text(MIT)
+    return root
+
+
+def test_equal_and_near_records_of_other_repositories_go(tmp_path):
+    lines = [f"    value = step_{i}(value, number_{i})" for i in range(60)]
+    one = "def steps(value):\n" + "\n".join(lines) + "\n    return value\n"
+    near = one.replace("step_7(", "step_seven(")
+    spaced = one.replace("    value", "        value").replace("    return", "        return")
+    other = one.replace("step_", "other_").replace("number_", "factor_")
+    root = _tree(tmp_path / "in", a_x=one, b_x=near, c_x=spaced, d_x=other)
+    _, (counts, shards) = _build(root, tmp_path / "out")
+    assert counts["rejections", "function: duplicate"] == 1
+    assert counts["rejections", "function: near-duplicate"] == 1
+    assert counts["rejections", "file: near-duplicate"] == 1
+    assert sum(shard.records for shard in shards if shard.dataset == "code_functions") == 2
+
+
+def test_a_build_that_was_killed_goes_on_with_what_it_has_extracted(
+    built, repositories, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(pipeline, "_ELEMENT_BYTES", 100)
-    options = pipeline.BuildOptions(
-        out_dir=str(tmp_path), filters=Filters(), licenses=("MIT",), num_shards=1
-    )
-    source = assign_splits(sources_of_path(repositories))[0]
-    elements = list(pipeline.ExtractEntries(options).process(source))
-    assert len(elements) > 3
-    assert isinstance(elements[-1], beam.pvalue.TaggedOutput)
+    def killed(*_, **__):
+        raise OSError("no space left")
 
-
-def test_sources_that_were_read_are_counted(built, tmp_path):
-    assert pipeline.count_done(str(tmp_path)) == 0
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="no space"):
+        patched.setattr(pipeline, "write_shard", killed)
+        _build(repositories, tmp_path / "out")
+    monkeypatch.setattr(extracted, "extract_source", killed)
+    assert _build(repositories, tmp_path / "out")[0] == built[0]

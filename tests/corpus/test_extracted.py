@@ -1,0 +1,65 @@
+"""Tests of codet5p_jax.corpus.extracted: what a killed build finds again."""
+
+import os
+
+import pytest
+
+from codet5p_jax.corpus import extracted as module
+from codet5p_jax.corpus.chunks import read_table
+from codet5p_jax.corpus.extracted import count_extracted, extracted
+from codet5p_jax.corpus.filters import Filters
+from codet5p_jax.corpus.sources import sources_of_path
+
+
+def _extracted(source, folder):
+    return extracted(source, folder, filters=Filters(), licenses=("MIT",), num_shards=2)
+
+
+@pytest.fixture
+def source(repositories):
+    return sources_of_path(repositories)[0]
+
+
+def test_what_is_there_is_not_extracted_again(source, tmp_path, monkeypatch):
+    first = _extracted(source, tmp_path)
+    assert count_extracted(tmp_path) == 1
+    monkeypatch.setattr(module, "extract_source", None)
+    assert _extracted(source, tmp_path) == first
+
+
+def test_chunks_of_a_build_that_was_killed_are_written_again(source, tmp_path, monkeypatch):
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(module.json, "dumps", killed)
+        _extracted(source, tmp_path)
+    assert count_extracted(tmp_path) == 0
+    found = _extracted(source, tmp_path)
+    assert [len(read_table(chunk).ids) for _, chunk in found.chunks] == [3, 10]
+    assert count_extracted(tmp_path) == 1
+
+
+def test_a_source_whose_files_changed_is_extracted_again(tmp_path, write_tar):
+    code = "def add(a, b):\n    total = a + b\n    return total\n"
+    path = write_tar(tmp_path / "a.tar.gz", {"a/LICENSE": "x", "a/a.py": code})
+    (source,) = sources_of_path(path, license="MIT")
+    first = _extracted(source, tmp_path / "out")
+    write_tar(path, {"a/LICENSE": "x", "a/a.py": code + code.replace("add", "sum_of")})
+    os.utime(path, (0, 0))
+    second = _extracted(source, tmp_path / "out")
+    sizes = [len(read_table(found.chunks[-1][1]).ids) for found in (first, second)]
+    assert sizes == [1, 2]
+
+
+def test_a_large_source_is_written_in_several_chunks(source, tmp_path, monkeypatch):
+    whole = _extracted(source, tmp_path / "whole")
+    monkeypatch.setattr(module, "_CHUNK_BYTES", 100)
+    parts = _extracted(source, tmp_path / "parts")
+    assert len(parts.chunks) > len(whole.chunks) == 2
+    assert parts.counts == whole.counts
+    ids = [
+        sorted(i for dataset, chunk in found.chunks for i in read_table(chunk).ids.tolist())
+        for found in (whole, parts)
+    ]
+    assert ids[0] == ids[1]
