@@ -25,7 +25,8 @@ class RowGroups(struct.PyTreeNode):
     Rows never leave their block: blocks are the parts of the batch that lie on one device.
 
     Attributes:
-        order: Within each block, rows in the order of the groups; None: in their own.
+        order: Within each block, rows in the order of the groups; None: group i holds the rows i,
+            i + count, ..., wherever they lie.
         choice: Index into `lengths` of each group; None where there is one length.
         lengths: Lengths that a group may be cut to, ascending; the last is that of the batch.
         count: Number of groups.
@@ -48,15 +49,23 @@ class RowGroups(struct.PyTreeNode):
         return jax.tree.map(lambda rows: self._join(rows, inverse), groups)
 
     def _split(self, rows: Array) -> Array:
-        inner = _reorder(rows.reshape(self.blocks, -1, *rows.shape[1:]), self.order)
-        groups = inner.reshape(self.blocks, self.count, -1, *rows.shape[1:])
-        groups = jnp.moveaxis(groups, 1, 0).reshape(self.count, -1, *rows.shape[1:])
+        shape = rows.shape[1:]
+        if self.order is None:
+            # In strides, so that a row's place, and with it its dropout, is the same on any mesh.
+            groups = jnp.moveaxis(rows.reshape(-1, self.count, *shape), 1, 0)
+        else:
+            inner = _reorder(rows.reshape(self.blocks, -1, *shape), self.order)
+            groups = jnp.moveaxis(inner.reshape(self.blocks, self.count, -1, *shape), 1, 0)
+            groups = groups.reshape(self.count, -1, *shape)
         return nn.with_logical_constraint(groups, (None, "batch", *[None] * (groups.ndim - 2)))
 
     def _join(self, groups: Array, inverse: Array | None) -> Array:
         shape = groups.shape[2:]
-        inner = jnp.moveaxis(groups.reshape(self.count, self.blocks, -1, *shape), 1, 0)
-        rows = _reorder(inner.reshape(self.blocks, -1, *shape), inverse).reshape(-1, *shape)
+        if inverse is None:
+            rows = jnp.moveaxis(groups, 0, 1).reshape(-1, *shape)
+        else:
+            inner = jnp.moveaxis(groups.reshape(self.count, self.blocks, -1, *shape), 1, 0)
+            rows = _reorder(inner.reshape(self.blocks, -1, *shape), inverse).reshape(-1, *shape)
         return nn.with_logical_constraint(rows, ("batch", *[None] * (rows.ndim - 1)))
 
 
@@ -66,8 +75,7 @@ def group_rows(tokens: Int[Array, "batch length"], *, count: int, num_lengths: i
     Args:
         tokens: Token ids; 0 is padding, at the end of a row.
         count: Number of groups.
-        num_lengths: Lengths that a group may be cut to, evenly spaced; 1 keeps rows as they are
-            and in their order.
+        num_lengths: Lengths that a group may be cut to, evenly spaced; 1 keeps rows as they are.
 
     Raises:
         ValueError: The groups do not divide the batch, or not its part on one device.
@@ -101,8 +109,6 @@ def row_lengths(tokens: Int[Array, "batch length"]) -> Int[Array, "batch"]:
     return jnp.max(jnp.where(tokens != 0, positions[None], 0), axis=1)
 
 
-def _reorder(blocks: Array, order: Array | None) -> Array:
-    """Returns the rows of each block [blocks, rows, ...] in an order, or as they are."""
-    if order is None:
-        return blocks
+def _reorder(blocks: Array, order: Array) -> Array:
+    """Returns the rows of each block [blocks, rows, ...] in an order."""
     return jax.vmap(lambda block, index: block[index])(blocks, order)

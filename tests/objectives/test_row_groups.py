@@ -45,10 +45,17 @@ def test_joining_undoes_splitting(num_lengths):
     jax.tree.map(np.testing.assert_array_equal, groups.join(groups.split(rows)), rows)
 
 
-def test_with_one_length_rows_keep_their_order():
-    groups = group_rows(_tokens(), count=2, num_lengths=1)
-    assert groups.choice is None
-    assert groups.split(jnp.arange(8)).tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+def test_with_one_length_groups_hold_the_same_rows_on_any_mesh():
+    def split(tokens):
+        groups = group_rows(tokens, count=2, num_lengths=1)
+        assert groups.choice is None
+        return groups.split(jnp.arange(8))
+
+    mesh = jax.make_mesh((2, 4), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+    rules = (("batch", "data"),)
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh), nn.logical_axis_rules(rules):
+        on_two = jax.jit(split)(_tokens())
+    assert on_two.tolist() == split(_tokens()).tolist() == [[0, 2, 4, 6], [1, 3, 5, 7]]
 
 
 def test_rows_stay_on_their_device():
