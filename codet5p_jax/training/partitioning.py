@@ -20,7 +20,7 @@ LogicalAxisRules = Sequence[tuple[str, str | tuple[str, ...] | None]]
 
 # Larger all-reduces stay apart. What libtpu emits for several arrays in one takes a tenth of all
 # compile time, where arrays of like shapes can share it, and such a message is no faster.
-_COMBINED_ALL_REDUCE_BYTES = 2**20
+_COMBINED_ALL_REDUCE_BYTES = 2**23
 _TPU_COMPILER_OPTIONS = {"xla_jf_crs_combiner_threshold_in_bytes": _COMBINED_ALL_REDUCE_BYTES}
 
 
@@ -36,7 +36,8 @@ def standard_logical_axis_rules(
         activation_partitioning_dims: 2 also splits the embed axis of activations over `model`.
         parameter_partitioning_dims: 2 also splits parameters and the optimizer's state over `data`
             (ZeRO-3, FSDP), but never over `slice`: slices hold copies of each other.
-        additional_rules: Appended, for axes that the standard rules do not name.
+        additional_rules: Appended, for axes that the standard rules do not name; those of
+            (axis, None) stand first and leave an axis whole that the standard rules would split.
 
     Raises:
         ValueError: For a number of dimensions other than 1 or 2.
@@ -58,7 +59,9 @@ def standard_logical_axis_rules(
         ("activation_embed", "model" if activation_partitioning_dims == 2 else None),
     ]
     unsplit = ("kv", "length", "layers", "relpos_buckets", "projection", "matching")
-    return (*rules, *((axis, None) for axis in unsplit), *additional_rules)
+    whole = [rule for rule in additional_rules if rule[1] is None]
+    others = [rule for rule in additional_rules if rule[1] is not None]
+    return (*whole, *rules, *((axis, None) for axis in unsplit), *others)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,8 +185,9 @@ class Partitioner:
                 raise ValueError(
                     f"{name} has {size} entries along {axis!r}, which the {devices} devices along "
                     f"{_named(target)} do not divide; they divide among "
-                    f"{_largest_divisor(size, devices)}. Use another mesh, or the rule "
-                    f"({axis!r}, None)."
+                    f"{_largest_divisor(size, devices)}. Use another mesh, or add "
+                    f"({axis!r}, None) to standard_logical_axis_rules.additional_rules to leave it "
+                    "whole."
                 )
         return spec
 
