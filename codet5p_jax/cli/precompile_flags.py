@@ -108,6 +108,9 @@ def _check_slice(arguments: argparse.Namespace) -> None:
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
     """Raises ValueError for what could not be written once all is compiled."""
+    for flag in ("json", "html", "save"):
+        if getattr(arguments, flag) == "":  # a variable of the shell that is not set
+            raise ValueError(f"--{flag} is empty, so nothing would be written; give a path.")
     for flag in ("json", "html"):
         if path := getattr(arguments, flag):
             if pathlib.Path(path).is_dir():
@@ -156,8 +159,10 @@ def _listed(text: str, *, read: Callable[[str], Value], expected: str) -> Sequen
 
 def _mesh(word: str) -> tuple[int, int]:
     """Returns (data, model) of a word such as "8x2"; raises ValueError for one that is none."""
-    data, model = word.split("x")
-    return int(data), int(model)
+    data, model = map(int, word.split("x"))
+    if min(data, model) < 1:
+        raise ValueError(f"{word} has an axis without devices")
+    return data, model
 
 
 def _remat(word: str) -> str:

@@ -28,6 +28,8 @@ RECIPE = ("--gin_file=recipes/stage1_220m.gin", "--topology=v5e:4x4")
         (["--gin_file=recipes/x.gin", "--topology=v5e:4x4"], "No gin file 'recipes/x.gin'. Did"),
         ([*RECIPE, "--gin_bindings=BATCH"], "'BATCH' is not of the form NAME=VALUE"),
         ([*RECIPE, "--search_mesh=16"], "--search_mesh: got '16'; give meshes such as 16x1"),
+        ([*RECIPE, "--search_mesh=0x0"], "--search_mesh: got '0x0'; give meshes such as 16x1"),
+        ([*RECIPE, "--json="], "--json is empty, so nothing would be written; give a path"),
         ([*RECIPE, "--search_microbatches="], "--search_microbatches: got ''; give values of"),
         ([*RECIPE, "--search_remat=dots"], "got 'dots'; give files of gin/remat: none, dots_save"),
         ([*RECIPE, "--search_fsdp=yes"], "--search_fsdp: got 'yes'; give off, on or both, sep"),
