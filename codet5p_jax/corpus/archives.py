@@ -1,32 +1,55 @@
 """Members of archives and directories, one after another, never unpacked to disk.
 
-Read are tar (plain, gz, bz2, xz), npm's tgz, zip and wheels, directories and single source files.
-A member that climbs out of its archive, is a link or too large is refused: it is yielded with the
-reason, unread.
+Read are tar (plain, gz, bz2, xz, zst), npm's tgz, zip and wheels, Debian's binary packages,
+directories and single source files. Archives inside archives are not opened. A member that climbs
+out of its archive, is a link, a device or too large is refused: it is yielded with the reason,
+unread.
 """
 
+import contextlib
 import dataclasses
 import functools
-import lzma
+import io
 import os
 import pathlib
 import posixpath
+import re
+import struct
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 
 from codet5p_jax.corpus.languages import language_of
+from codet5p_jax.corpus.unpacking import (
+    DAMAGE,
+    ArchiveError,
+    ArMember,
+    BombError,
+    bomb,
+    unpacked,
+)
 
 MAX_MEMBER_BYTES = 2 * 2**20  # a larger source file is data
 MAX_TOTAL_BYTES = 2 * 2**30
 MAX_RATIO = 200  # unpacked bytes for each packed one
 
-_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
-_TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+TOO_LARGE = "file: over 2 MiB"
+
+_DAMAGE = (
+    *(*DAMAGE, tarfile.TarError, zipfile.BadZipFile, NotImplementedError),
+    *(ValueError, IndexError, OverflowError, struct.error),  # of headers that make no sense
+)
+_TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _ZIP_ENDINGS = (".zip", ".whl", ".jar", ".egg")
-ARCHIVE_ENDINGS = _TAR_ENDINGS + _ZIP_ENDINGS
+ARCHIVE_ENDINGS = (*_TAR_ENDINGS, *_ZIP_ENDINGS, ".deb")
 _SKIPPED_FOLDERS = frozenset({".git", ".hg", ".svn", "__pycache__"})
+_HEADERS = (
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+)
+_MAX_HEADER_BYTES = 2**20  # tarfile holds them in memory
+_ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_DRIVE = re.compile("[A-Za-z]:")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,10 +69,6 @@ class Member:
     read: Callable[[], bytes]
 
 
-class ArchiveError(ValueError):
-    """An archive that cannot be read, or grows beyond all measure when unpacked."""
-
-
 def is_archive(path: str | os.PathLike[str]) -> bool:
     """Whether the name of `path` is that of an archive that `members` reads."""
     return str(path).lower().endswith(ARCHIVE_ENDINGS)
@@ -59,17 +78,20 @@ def members(path: str | os.PathLike[str]) -> Iterator[Member]:
     """Yields the files of an archive or directory, in a fixed order.
 
     Raises:
-        ArchiveError: The archive is damaged, of an unknown kind, or a bomb: over 2 GiB or over 200
-            times its packed size.
+        ArchiveError: The archive is damaged or of an unknown kind.
+        BombError: It unpacks to over 2 GiB or over 200 times its size, by what it says or by what
+            is really read of it.
     """
     place = pathlib.Path(path)
     if place.is_dir():
         return _of_directory(place)
     name = place.name.lower()
+    if name.endswith(".deb"):
+        return _guarded(_of_deb, place)
     if name.endswith(_TAR_ENDINGS):
-        return _guarded(_of_tar(place), place)
+        return _guarded(_of_tar, place)
     if name.endswith(_ZIP_ENDINGS):
-        return _guarded(_of_zip(place), place)
+        return _guarded(_of_zip, place)
     if place.is_file() and language_of(place.name) is not None:
         return iter([_of_file(place, place.parent)])
     raise ArchiveError(
@@ -78,37 +100,61 @@ def members(path: str | os.PathLike[str]) -> Iterator[Member]:
     )
 
 
-def _guarded(found: Iterator[Member], place: pathlib.Path) -> Iterator[Member]:
-    limit = min(MAX_TOTAL_BYTES, max(place.stat().st_size, 2**16) * MAX_RATIO)
+def _guarded(
+    members_of: Callable[[io.BufferedReader, int, str], Iterator[Member]], place: pathlib.Path
+) -> Iterator[Member]:
     total = 0
-    try:
-        for member in found:
+    with _named_errors(str(place)), place.open("rb") as stream:
+        limit = min(MAX_TOTAL_BYTES, max(place.stat().st_size, 2**16) * MAX_RATIO)
+        for member in members_of(stream, limit, str(place)):
             total += member.size
             if total > limit:
-                raise ArchiveError(f"{place} unpacks to over {limit:,} bytes: refused as a bomb.")
+                raise bomb(str(place), limit=limit)
             yield dataclasses.replace(member, read=functools.partial(_read_whole, member, place))
-    except _DAMAGE as error:
-        raise ArchiveError(f"{place} cannot be read: {error}") from error
 
 
 def _read_whole(member: Member, place: pathlib.Path) -> bytes:
-    try:
+    with _named_errors(f"{place} at {member.path}"):
         return member.read()
+
+
+@contextlib.contextmanager
+def _named_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except BombError:
+        raise
     except _DAMAGE as error:
-        raise ArchiveError(f"{place} cannot be read at {member.path}: {error}") from error
+        raise ArchiveError(f"{name} cannot be read: {error}") from error
 
 
-def _of_tar(place: pathlib.Path) -> Iterator[Member]:
-    with tarfile.open(place, "r|*") as archive:
-        for info in archive:
+class _TarInfo(tarfile.TarInfo):
+    """A header whose size is checked before anything of that size is read."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.size < 0 or (self.type in _HEADERS and self.size > _MAX_HEADER_BYTES):
+            raise tarfile.ReadError(f"a header of {self.size:,} bytes")
+        return super()._proc_member(archive)  # type: ignore[misc]
+
+
+def _of_tar(
+    stream: io.BufferedReader, limit: int, name: str, *, enclosed: bool = True
+) -> Iterator[Member]:
+    """Yields the members of a tar archive; one that is `enclosed` loses its outermost folder."""
+    content = unpacked(stream, limit=limit, name=name)
+    with tarfile.open(fileobj=content, mode="r|", bufsize=2**16, tarinfo=_TarInfo) as archive:
+        while (info := archive.next()) is not None:
+            archive.members.clear()  # type: ignore[attr-defined]  # it would keep every header
             if info.isdir():
                 continue
-            inner = info.name.removeprefix("./").partition("/")[2] or info.name
+            inner = info.name.removeprefix("./")
             yield Member(
-                path=inner,
+                path=_text((enclosed and inner.partition("/")[2]) or inner),
                 size=info.size,
-                refused=_refusal(info.name, info.size, regular=info.isreg()),
-                read=lambda info=info: _bytes_of(archive, info),  # type: ignore[misc]
+                refused=_refusal(
+                    info.name, info.size, regular=info.isreg() and not info.issparse()
+                ),
+                read=functools.partial(_bytes_of, archive, info),
             )
 
 
@@ -117,18 +163,36 @@ def _bytes_of(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
     return b"" if stream is None else stream.read()
 
 
-def _of_zip(place: pathlib.Path) -> Iterator[Member]:
-    with zipfile.ZipFile(place) as archive:
+def _of_deb(stream: io.BufferedReader, limit: int, name: str) -> Iterator[Member]:
+    content = io.BufferedReader(ArMember(stream, "data.tar"), 2**16)
+    return _of_tar(content, limit, name, enclosed=False)  # type: ignore[arg-type]
+
+
+def _of_zip(stream: io.BufferedReader, limit: int, name: str) -> Iterator[Member]:
+    with zipfile.ZipFile(stream) as archive:
         for info in archive.infolist():
             if info.is_dir():
                 continue
-            link = (info.external_attr >> 16) & 0o170000 == 0o120000
+            mode = (info.external_attr >> 16) & 0o170000
             yield Member(
-                path=info.filename,
+                path=_text(info.filename),
                 size=info.file_size,
-                refused=_refusal(info.filename, info.file_size, regular=not link),
-                read=lambda info=info: archive.read(info),  # type: ignore[misc]
+                refused=_refusal(info.orig_filename, info.file_size, regular=mode in (0, 0o100000))
+                or _zip_refusal(info),
+                read=functools.partial(_bytes_of_zip, archive, info),
             )
+
+
+def _zip_refusal(info: zipfile.ZipInfo) -> str | None:
+    if info.flag_bits & 1:
+        return "archive: encrypted"
+    # zipfile unpacks bzip2 and LZMA without a limit, whatever the entry says of its size.
+    return None if info.compress_type in _ZIP_METHODS else "archive: packed with an unusual method"
+
+
+def _bytes_of_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    with archive.open(info) as stream:
+        return stream.read(info.file_size)  # without a number it would unpack all that is there
 
 
 def _of_directory(root: pathlib.Path) -> Iterator[Member]:
@@ -143,14 +207,19 @@ def _of_file(path: pathlib.Path, root: pathlib.Path) -> Member:
     size = path.stat().st_size if regular else 0
     inner = path.relative_to(root).as_posix()
     refused = _refusal(inner, size, regular=regular)
-    return Member(path=inner, size=size, refused=refused, read=path.read_bytes)
+    return Member(path=_text(inner), size=size, refused=refused, read=path.read_bytes)
 
 
 def _refusal(path: str, size: int, *, regular: bool) -> str | None:
     if not regular:
         return "archive: a link or special file"
-    if path.startswith("/") or "\\" in path or ".." in path.split("/") or "\0" in path:
+    if path.startswith("/") or "\\" in path or "\0" in path or _DRIVE.match(path):
         return "archive: a path that climbs out"
-    if posixpath.normpath(path) == ".":
+    if ".." in path.split("/") or posixpath.normpath(path) == ".":
         return "archive: a path that climbs out"
-    return "file: over 2 MiB" if size > MAX_MEMBER_BYTES else None
+    return TOO_LARGE if size > MAX_MEMBER_BYTES else None
+
+
+def _text(path: str) -> str:
+    """`path` as text that can be encoded: bytes that are no UTF-8 were kept as surrogates."""
+    return path.encode(errors="surrogateescape").decode(errors="replace")

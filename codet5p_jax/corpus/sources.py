@@ -13,6 +13,7 @@ from codet5p_jax.corpus.fetch import Fetched
 from codet5p_jax.corpus.filters import Filters, first_reason
 from codet5p_jax.corpus.languages import language_of
 from codet5p_jax.corpus.records import SourceFile
+from codet5p_jax.corpus.unpacking import ArchiveError, BombError
 
 _METADATA = re.compile(r"[^/]+\.dist-info/METADATA|PKG-INFO")
 
@@ -133,7 +134,9 @@ def _read_places(
                 read = _read_member(member, source, filters=filters, license_of=license_of)
                 if read is not None:
                     yield member.path, read
-        except archives.ArchiveError as error:
+        except BombError:
+            yield place, Rejection(place, "archive: a bomb")
+        except ArchiveError as error:
             yield place, Rejection(place, f"archive: {type(error.__cause__ or error).__name__}")
 
 
@@ -144,8 +147,8 @@ def _read_member(
     filters: Filters,
     license_of: Callable[[str], str],
 ) -> SourceFile | Rejection | None:
-    if language_of(member.path) is None:
-        return None
+    if language_of(member.path) is None and member.refused in (None, archives.TOO_LARGE):
+        return None  # what an archive should not hold is told whatever it is called
     reason = member.refused or first_reason(filters.paths, member.path)
     if reason is not None:
         return Rejection(member.path, reason)
@@ -201,6 +204,6 @@ def _first_text(place: str, wanted: Callable[[str], object]) -> str:
         for member in archives.members(place):
             if member.refused is None and wanted(member.path):
                 return member.read().decode(errors="replace")
-    except archives.ArchiveError:
+    except ArchiveError:
         return ""  # reading its files reports the error
     return ""

@@ -1,13 +1,22 @@
 """Tests of codet5p_jax.corpus.archives."""
 
+import gzip
 import io
+import lzma
+import os
+import struct
 import tarfile
 import zipfile
 
 import pytest
+import zstandard
 
 from codet5p_jax.corpus import archives
-from codet5p_jax.corpus.archives import ArchiveError, members
+from codet5p_jax.corpus.archives import members
+from codet5p_jax.corpus.unpacking import ArchiveError, BombError
+
+CLIMBS = "archive: a path that climbs out"
+LINK = "archive: a link or special file"
 
 
 def _read(path):
@@ -37,6 +46,65 @@ def test_tar_archives_lose_the_folder_that_encloses_them(tmp_path, name, mode):
     assert _read(_tar(tmp_path / name, entries, mode)) == {"x.py": "x", "b/y.c": "y"}
 
 
+def test_tar_archives_of_zstandard_are_read(tmp_path):
+    plain = _tar(tmp_path / "a.tar", [(tarfile.TarInfo("a-1.0/x.py"), b"x")], "w")
+    (tmp_path / "a.tar.zst").write_bytes(zstandard.compress(plain.read_bytes()))
+    assert _read(tmp_path / "a.tar.zst") == {"x.py": "x"}
+
+
+def _deb(path, ending, pack, entries):
+    """A package as dpkg-deb writes it."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        for info, content in entries:
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    parts = {
+        "debian-binary": b"2.0\n",
+        "control.tar.gz": gzip.compress(b"odd"),  # 23 bytes: a byte is added to an even place
+        f"data.tar{ending}": pack(data.getvalue()),
+    }
+    assert len(parts["control.tar.gz"]) % 2 == 1
+    with path.open("wb") as stream:
+        stream.write(b"!<arch>\n")
+        for name, content in parts.items():
+            header = f"{name:<16}{1700000000:<12}{0:<6}{0:<6}{'100644':<8}{len(content):<10}`\n"
+            stream.write(header.encode() + content + b"\n" * (len(content) % 2))
+    return path
+
+
+PACKED = {".gz": gzip.compress, ".xz": lzma.compress, ".zst": zstandard.compress, "": bytes}
+
+
+@pytest.mark.parametrize(("ending", "pack"), PACKED.items())
+def test_debian_packages_keep_the_paths_at_which_they_install(tmp_path, ending, pack):
+    path = "./usr/lib/python3/dist-packages/x.py"
+    deb = _deb(tmp_path / "a_1.0_all.deb", ending, pack, [(tarfile.TarInfo(path), b"x")])
+    assert _read(deb) == {path.removeprefix("./"): "x"}
+
+
+def test_a_debian_package_without_data_and_one_that_is_none_are_named(tmp_path):
+    for content, problem in ((b"!<arch>\n", r"holds no data\.tar"), (b"x" * 99, "no ar archive")):
+        (tmp_path / "a.deb").write_bytes(content)
+        with pytest.raises(ArchiveError, match=rf"a\.deb cannot be read: .*{problem}"):
+            list(members(tmp_path / "a.deb"))
+
+
+def test_archives_inside_archives_are_not_opened(tmp_path):
+    inner = _tar(tmp_path / "inner.tar.gz", [(tarfile.TarInfo("a/x.py"), b"x")]).read_bytes()
+    outer = _tar(tmp_path / "a.tar.gz", [(tarfile.TarInfo("a/inner.tar.gz"), inner)])
+    assert [m.path for m in members(outer)] == ["inner.tar.gz"]
+
+
+def test_names_that_are_no_utf8_are_text(tmp_path):
+    name = os.fsdecode(b"a/caf\xe9.py")
+    path = _tar(tmp_path / "a.tar", [(tarfile.TarInfo(name), b"x")], "w")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / os.fsdecode(b"caf\xe9.py")).write_text("x")
+    for place in (path, tmp_path / "d"):
+        assert _read(place) == {"caf\N{REPLACEMENT CHARACTER}.py": "x"}
+
+
 def test_zip_archives_keep_their_paths(tmp_path):
     with zipfile.ZipFile(tmp_path / "a-1.0-py3-none-any.whl", "w") as archive:
         archive.writestr("a/x.py", "x")
@@ -55,29 +123,62 @@ def test_a_single_source_file_is_its_own_member(tmp_path):
     assert _read(tmp_path / "a.py") == {"a.py": "x"}
 
 
-def test_members_that_climb_out_and_links_are_refused_unread(tmp_path):
-    link = tarfile.TarInfo("a/link.py")
-    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-    entries = [
-        (tarfile.TarInfo("a/../../x.py"), b"x"),
-        (tarfile.TarInfo("/x.py"), b"x"),
-        (link, b""),
-        (tarfile.TarInfo("a/good.py"), b"x"),
-    ]
-    refused = [m.refused for m in members(_tar(tmp_path / "a.tar.gz", entries))]
-    climbs = "archive: a path that climbs out"
-    assert refused == [climbs, climbs, "archive: a link or special file", None]
+@pytest.mark.parametrize(
+    "name", ["a/../../x.py", "/x.py", "..", "a\\..\\x.py", "C:/x.py", "c:x.py", "a/x.py\0.png"]
+)
+def test_members_that_climb_out_are_refused_unread(tmp_path, name):
+    good = (tarfile.TarInfo("a/good.py"), b"x")
+    info = tarfile.TarInfo("a/x.py")
+    info.pax_headers = {"path": name}  # the only place of a tar header that holds a NUL
+    tar = _tar(tmp_path / "a.tar.gz", [(info, b"x"), good])
+    assert [m.refused for m in members(tar)] == [CLIMBS, None]
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        entry = zipfile.ZipInfo("x")
+        entry.filename = name  # past the constructor, which cuts at a NUL
+        archive.writestr(entry, "x")
+    assert [m.refused for m in members(tmp_path / "a.zip")] == [CLIMBS]
 
 
-def test_links_in_zips_and_directories_are_refused(tmp_path):
+SPECIAL = [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE]
+
+
+@pytest.mark.parametrize("kind", SPECIAL)
+def test_links_and_devices_in_tar_archives_are_refused(tmp_path, kind):
+    info = tarfile.TarInfo("a/x.py")
+    info.type, info.linkname = kind, "/etc/passwd"
+    entries = [(info, b""), (tarfile.TarInfo("a/good.py"), b"x")]
+    assert [m.refused for m in members(_tar(tmp_path / "a.tar.gz", entries))] == [LINK, None]
+
+
+def test_links_in_zips_and_directories_and_pipes_are_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         info = zipfile.ZipInfo("link.py")
         info.external_attr = 0o120777 << 16
         archive.writestr(info, "/etc/passwd")
     (tmp_path / "d").mkdir()
     (tmp_path / "d/link.py").symlink_to("/etc/passwd")
-    for place in ("a.zip", "d"):
-        assert [m.refused for m in members(tmp_path / place)] == ["archive: a link or special file"]
+    (tmp_path / "e").mkdir()
+    os.mkfifo(tmp_path / "e/pipe.py")
+    for place in ("a.zip", "d", "e"):
+        assert [m.refused for m in members(tmp_path / place)] == [LINK]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_zip_entries_that_unpack_without_a_limit_are_refused(tmp_path, method):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as archive:
+        archive.writestr("x.py", "x")
+    (member,) = members(tmp_path / "a.zip")
+    assert member.refused == "archive: packed with an unusual method"
+
+
+def test_encrypted_zip_entries_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("x.py", "x")
+    content = bytearray((tmp_path / "a.zip").read_bytes())
+    content[content.index(b"PK\1\2") + 8] |= 1
+    (tmp_path / "a.zip").write_bytes(content)
+    (member,) = members(tmp_path / "a.zip")
+    assert member.refused == "archive: encrypted"
 
 
 def test_files_that_are_too_large_are_refused_unread(tmp_path, monkeypatch):
@@ -86,10 +187,78 @@ def test_files_that_are_too_large_are_refused_unread(tmp_path, monkeypatch):
     assert [m.refused for m in members(tmp_path)] == ["file: over 2 MiB"]
 
 
-def test_a_bomb_is_refused(tmp_path):
+def test_a_bomb_is_refused_by_what_it_says(tmp_path):
     path = _tar(tmp_path / "bomb.tar.xz", [(tarfile.TarInfo("a/x.py"), b"\0" * 2**24)], "w:xz")
-    with pytest.raises(ArchiveError, match="unpacks to over"):
+    with pytest.raises(BombError, match="unpacks to over 13,107,200 bytes: refused as a bomb"):
         list(members(path))
+
+
+def test_files_of_a_bomb_that_are_small_one_by_one_add_up(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(20):
+            archive.writestr(f"{number}.py", b"\0" * 2**20)
+    with pytest.raises(BombError):
+        list(members(tmp_path / "a.zip"))
+
+
+@pytest.mark.parametrize("ending", [".gz", ".xz", ".zst"])
+def test_a_tar_stream_is_measured_by_what_really_comes_out_of_it(tmp_path, ending):
+    """Its headers speak of one byte; what follows are empty headers that take room all the same."""
+    info = tarfile.TarInfo("a/x.py")
+    info.size = 1
+    folder = tarfile.TarInfo("a")
+    folder.type = tarfile.DIRTYPE
+    content = info.tobuf() + b"x" + bytes(511) + folder.tobuf() * 30_000
+    (tmp_path / f"a.tar{ending}").write_bytes(PACKED[ending](content))
+    with pytest.raises(BombError):
+        list(members(tmp_path / f"a.tar{ending}"))
+
+
+def test_no_header_is_held_in_memory_that_is_large(tmp_path):
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 2**24
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(info.tobuf() + bytes(2**24)))
+    with pytest.raises(ArchiveError, match=r"a\.tar\.gz cannot be read: a header of 16,777,216"):
+        list(members(tmp_path / "a.tar.gz"))
+
+
+def test_a_header_of_negative_size_is_damage(tmp_path):
+    header = bytearray(tarfile.TarInfo("a/x.py").tobuf())
+    header[124:136] = b"\xff" * 12  # -1
+    header[148:156] = b"%06o\0 " % (sum(header[:148]) + 256 + sum(header[156:]))
+    (tmp_path / "a.tar").write_bytes(bytes(header) + bytes(1024))
+    with pytest.raises(ArchiveError, match="a header of -1 bytes"):
+        list(members(tmp_path / "a.tar"))
+
+
+def test_a_zip_entry_that_lies_about_its_size_is_cut_off_there_and_damaged(tmp_path, monkeypatch):
+    size = 2**24 + 12_345
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.py", b"x" * size)
+    content = (tmp_path / "a.zip").read_bytes()
+    assert content.count(struct.pack("<I", size)) == 2  # in both of its headers
+    lie = content.replace(struct.pack("<I", size), struct.pack("<I", 100))
+    (tmp_path / "a.zip").write_bytes(lie)
+    found = members(tmp_path / "a.zip")
+    member = next(found)
+    assert (member.size, member.refused) == (100, None)
+    unpacked, inflate = [], zipfile._get_decompressor
+
+    class Watched:
+        def __init__(self, inner):
+            self._inner = inner
+
+        def decompress(self, *args):
+            unpacked.append(self._inner.decompress(*args))
+            return unpacked[-1]
+
+        def __getattr__(self, name):
+            return getattr(self._inner, name)
+
+    monkeypatch.setattr(zipfile, "_get_decompressor", lambda kind: Watched(inflate(kind)))
+    with pytest.raises(ArchiveError, match=r"a\.zip at x\.py cannot be read: Bad CRC-32"):
+        member.read()
+    assert 0 < sum(map(len, unpacked)) <= 2**13
 
 
 @pytest.mark.parametrize("name", ["a.tar.gz", "a.zip"])

@@ -101,6 +101,13 @@ def test_a_damaged_archive_is_a_rejection(tmp_path):
     assert not files and list(rejections.values()) == ["archive: ReadError"]
 
 
+def test_a_bomb_and_what_an_archive_should_not_hold_are_rejections(tmp_path, write_tar):
+    files = {"a/../../etc/shadow": "x", "a/x.py": CODE, "a/y.py": "\0" * 2**24}
+    kept, rejections = _read(_source(write_tar(tmp_path / "a.tar.gz", files), license="MIT"))
+    assert list(kept) == ["x.py"]
+    assert set(rejections.values()) == {"archive: a path that climbs out", "archive: a bomb"}
+
+
 def test_a_directory_holds_a_repository_in_each_folder_and_archive(tmp_path, write_tar):
     for name in ("one", "two", ".hidden"):
         (tmp_path / name).mkdir()
