@@ -1,5 +1,6 @@
 """Splits: whole repositories go to train, validation or test."""
 
+import collections
 import dataclasses
 import hashlib
 from collections.abc import Sequence
@@ -26,17 +27,18 @@ def hashed_split(name: str, held_out: float = HELD_OUT) -> str:
 def assign_splits(sources: Sequence[Source]) -> list[Source]:
     """Returns `sources` with a split each; splits that are pinned stay.
 
-    The others go by the hash of their name. If that leaves a split without any source, those with
-    the smallest hashes fill it. With fewer than three sources, all unpinned, every file goes by
-    the hash of its own path (`split` stays None): held-out files then share a repository with
-    training.
+    The others go by the hash of their name. If that leaves a split without any source, the source
+    with the smallest hash fills it, of those whose own split has another one. With fewer than
+    three sources, all unpinned, every file goes by the hash of its own path (`split` stays None):
+    held-out files then share a repository with training.
     """
     if len(sources) < len(SPLITS) and all(source.split is None for source in sources):
         return list(sources)
     splits = {s.name: s.split or hashed_split(s.name) for s in sources}
     free = sorted((s.name for s in sources if s.split is None), key=hashed_share)
     for split in ("test", "validation", "train"):
-        if split not in splits.values() and free:
-            taken = free.pop(0)
-            splits[taken] = split
+        if split not in splits.values():
+            sizes = collections.Counter(splits.values())
+            taken = next((name for name in free if sizes[splits[name]] > 1), None)
+            splits |= {taken: split} if taken else {}
     return [dataclasses.replace(source, split=splits[source.name]) for source in sources]

@@ -22,8 +22,16 @@ def test_pinned_splits_stay():
 
 
 def test_no_split_is_empty_where_there_are_three_repositories():
-    splits = {s.split for s in assign_splits(_sources(["x", "y", "z"]))}
-    assert splits == {"train", "validation", "test"}
+    for first in range(0, 600, 3):
+        names = map(str, range(first, first + 3 + first % 2))
+        splits = {s.split for s in assign_splits(_sources(names))}
+        assert splits == {"train", "validation", "test"}, first
+
+
+def test_a_split_is_not_filled_with_the_only_repository_of_another():
+    assert hashed_split("four") == "test"
+    sources = assign_splits(_sources(["one", "two", "three", "four"]))
+    assert [s.split for s in sources] == ["train", "validation", "train", "test"]
 
 
 def test_a_split_does_not_depend_on_the_other_repositories():
