@@ -1,17 +1,20 @@
-"""codet5p corpus: builds a corpus from packages or from source code at hand, or shows one."""
+"""codet5p corpus: builds a corpus from packages or source code at hand, shows and inspects one."""
 
 import argparse
 import logging
 import pathlib
 
+from codet5p_jax.cli import corpus_inspect, corpus_show
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the subcommands build and show."""
+    """Adds the subcommands build, show and inspect."""
     commands = parser.add_subparsers(dest="command", required=True)
     _add_build(commands.add_parser("build", help="build a corpus", allow_abbrev=False))
-    show = commands.add_parser("show", help="print what a corpus holds", allow_abbrev=False)
-    show.add_argument("corpus_dir", help="directory of the corpus")
-    show.add_argument("--verify", action="store_true", help="read every record and check it")
+    show = commands.add_parser("show", help="tell what a corpus holds", allow_abbrev=False)
+    corpus_show.add_arguments(show)
+    inspect = commands.add_parser("inspect", help="print some of its records", allow_abbrev=False)
+    corpus_inspect.add_arguments(inspect)
 
 
 def _add_build(parser: argparse.ArgumentParser) -> None:
@@ -35,8 +38,9 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int | None:
-    """Builds or shows a corpus."""
-    return _show(arguments) if arguments.command == "show" else _build(arguments)
+    """Builds, shows or inspects a corpus."""
+    commands = {"build": _build, "show": corpus_show.run, "inspect": corpus_inspect.run}
+    return commands[arguments.command](arguments)
 
 
 def _build(arguments: argparse.Namespace) -> int:
@@ -69,14 +73,4 @@ def _build(arguments: argparse.Namespace) -> int:
         manifest = build.build_from_sources(sources, arguments.out, **common)
     print(manifest_tables(manifest))
     print(f"The corpus is in {pathlib.Path(arguments.out)}")
-    return 0
-
-
-def _show(arguments: argparse.Namespace) -> int:
-    from codet5p_jax.corpus.datasets import verify
-    from codet5p_jax.corpus.manifest import manifest_tables, read_manifest
-
-    print(manifest_tables(read_manifest(arguments.corpus_dir)))
-    if arguments.verify:
-        print(f"{verify(arguments.corpus_dir):,} records read, all whole.")
     return 0

@@ -4,6 +4,8 @@ import argparse
 import difflib
 import importlib
 import os
+import select
+import signal
 import sys
 import types
 from collections.abc import Iterable, Sequence
@@ -51,7 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments is None and RUNS_MODELS.intersection(words[:1]):
         huge_pages.restart_with_huge_pages()
     try:
-        sys.exit(_run(words) or 0)
+        code = _run(words) or 0
+        sys.stdout.flush()
+        sys.exit(code)
+    except BrokenPipeError as error:
+        _end_quietly(error)
     except (ValueError, OSError, FloatingPointError, ImportError) as error:
         _fail(error)
     except KeyboardInterrupt:
@@ -61,6 +67,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not type(error).__module__.startswith("codet5p_jax"):
             raise
         _fail(error)
+
+
+def _end_quietly(error: BrokenPipeError) -> None:
+    """Exits as a program does whose reader has gone, such as `head`; fails for other pipes."""
+    standard_output = select.poll()
+    standard_output.register(sys.stdout.fileno(), 0)  # that its reader is gone is always told
+    if any(event & select.POLLERR for _, event in standard_output.poll(0)):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes at its end
+        sys.exit(128 + signal.SIGPIPE)
+    _fail(error)
 
 
 def _fail(error: Exception) -> None:

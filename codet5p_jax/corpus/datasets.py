@@ -145,12 +145,23 @@ def read_dataset(
         FileNotFoundError: The corpus has no such dataset.
         DamagedRecordsError: A file is cut short or altered; the message names it.
     """
+    for path in record_paths(corpus_dir, dataset, split=split):
+        yield from map(decode_example, read_records(path))
+
+
+def record_paths(
+    corpus_dir: str | os.PathLike[str], dataset: str, *, split: str
+) -> list[pathlib.Path]:
+    """Returns the files of records of a split, in the order of their numbers.
+
+    Raises:
+        FileNotFoundError: The corpus has no such dataset.
+    """
     folder = pathlib.Path(corpus_dir, dataset, VERSION)
     paths = sorted(folder.glob(f"{dataset}-{split}.tfrecord-*"))
     if not paths:
         raise FileNotFoundError(f"No split {split!r} of {dataset} in {corpus_dir}. {_TO_BUILD}")
-    for path in paths:
-        yield from map(decode_example, read_records(path))
+    return paths
 
 
 def verify(corpus_dir: str | os.PathLike[str]) -> int:

@@ -1,12 +1,23 @@
-"""The corpus manifest as a part of the report."""
+"""The corpus manifest as a part of a page."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from codet5p_jax.evaluation.markup import Markup, definitions, folded, shown_number, table, tag
+from codet5p_jax.evaluation.charts import bar
+from codet5p_jax.evaluation.markup import (
+    Markup,
+    definitions,
+    folded,
+    join,
+    shown_number,
+    table,
+    tag,
+)
 
 SOURCE_WORDS = ("name", "ecosystem", "version", "license", "split", "status", "reason")
 SOURCE_NUMBERS = ("files", "bytes")
+SPLITS = ("train", "validation", "test")
+NOT_COUNTS = ("splits", "languages", "licenses", "rejections")
 
 
 def corpus_section(manifest: Mapping[str, Any] | None) -> Markup:
@@ -21,23 +32,64 @@ def corpus_section(manifest: Mapping[str, Any] | None) -> Markup:
         heading,
         definitions(facts),
         *(tag("p", note, class_="note") for note in manifest.get("notes") or []),
-        _counts(manifest.get("splits"), "split"),
-        _counts(_over_splits(manifest.get("languages")), "language, all splits"),
-        _counts(manifest.get("licenses"), "licence"),
-        _counts(manifest.get("rejections"), "left out because of"),
-        _sources(manifest.get("sources") or []),
+        corpus_counts(manifest),
     )
 
 
-def _counts(counts: Any, name: str) -> Markup | None:
-    """A table of {name: count} or {name: {column: count}}; None if there is nothing."""
+def corpus_counts(manifest: Mapping[str, Any]) -> Markup:
+    """Returns tables of all that a manifest counts, those it lacks left out."""
+    rejections = manifest.get("rejections")
+    caption = None
+    if isinstance(rejections, Mapping):
+        left_out = sum(count for count in rejections.values() if isinstance(count, int))
+        caption = f"{left_out:,} in all. A function whose documentation is left out is kept."
+    sources = manifest.get("sources") or []
+    return join(
+        [
+            _counts(_over_splits(manifest.get("languages")), "Language", bars="code_functions"),
+            _by_split(manifest.get("languages")),
+            _counts(manifest.get("splits"), "Split", bars="code_functions"),
+            _counts(manifest.get("licenses"), "Licence", bars="code_functions"),
+            _counts(rejections, "Left out because of", bars="count", caption=caption),
+            *(
+                _counts(value, name.replace("_", " ").capitalize(), bars="count")
+                for name, value in manifest.items()
+                if name not in NOT_COUNTS and isinstance(value, Mapping)
+            ),
+            _missing(sources),
+            _sources(sources),
+        ]
+    )
+
+
+def _counts(counts: Any, name: str, *, bars: str, caption: str | None = None) -> Markup | None:
+    """A table of {name: count} or {name: {column: count}}; None if there is nothing.
+
+    Rows are ordered by the column `bars`, which is drawn too, except for splits.
+    """
     if not isinstance(counts, Mapping) or not counts:
         return None
     rows = {k: v if isinstance(v, Mapping) else {"count": v} for k, v in counts.items()}
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-    header = [name, *(column.replace("_", " ") for column in columns)]
-    body = [[key, *(shown_number(row.get(c)) for c in columns)] for key, row in rows.items()]
-    return table(header, body)
+    sizes = {key: _size(row, bars) for key, row in rows.items()}
+    ordered = list(rows) if name == "Split" else sorted(rows, key=lambda key: -sizes[key])
+    largest = max(sizes.values())
+    header = [name, "", *(column.removeprefix("code_") for column in columns)]
+    body = [[key, _bar(sizes[key], largest), *_numbers(rows[key], columns)] for key in ordered]
+    return table(header, body, caption=caption, text_columns=2)
+
+
+def _numbers(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
+    return [shown_number(row.get(column)) for column in columns]
+
+
+def _size(row: Mapping[str, Any], column: str) -> int:
+    value = row.get(column, 0)
+    return value if isinstance(value, int) else 0
+
+
+def _bar(value: int, largest: int) -> Markup:
+    return tag("div", bar(value, maximum=largest, low=None, high=None), class_="barcell")
 
 
 def _over_splits(languages: Any) -> Any:
@@ -54,6 +106,31 @@ def _summed(counts: Any) -> Any:
     columns = dict.fromkeys(column for split in splits for column in split)
     sums = {column: sum(split.get(column, 0) for split in splits) for column in columns}
     return sums or counts
+
+
+def _by_split(languages: Any) -> Markup | None:
+    """Functions and pairs of each language in each split; None if they are not told."""
+    if not isinstance(languages, Mapping):
+        return None
+    columns = [(kind, split) for kind in ("code_functions", "pairs") for split in SPLITS]
+    rows = [
+        [language, *(shown_number(splits.get(split, {}).get(kind)) for kind, split in columns)]
+        for language, splits in languages.items()
+        if isinstance(splits, Mapping)
+    ]
+    header = ["Language", *(f"{kind.removeprefix('code_')}, {split}" for kind, split in columns)]
+    return folded("Languages by split", table(header, rows))
+
+
+def _missing(sources: Sequence[Mapping[str, Any]]) -> Markup | None:
+    rows = [
+        [shown_number(source.get(column)) for column in ("name", "status", "reason")]
+        for source in sources
+        if source.get("reason")
+    ]
+    return (
+        table(["Source that gave nothing", "", "because"], rows, text_columns=3) if rows else None
+    )
 
 
 def _sources(sources: Sequence[Mapping[str, Any]]) -> Markup | None:

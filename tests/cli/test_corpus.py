@@ -38,9 +38,7 @@ def test_a_corpus_is_built_and_shown(sources, tmp_path, capsys):
     assert _run("build", f"--source={sources}", "--license=MIT", f"--out={out}") == 0
     assert f"The corpus is in {out}" in capsys.readouterr().out
     assert _run("show", out, "--verify") == 0
-    shown = capsys.readouterr().out
-    assert (out / "manifest.txt").read_text() in shown
-    assert "15 records read, all whole." in shown
+    assert "15 records read, all whole." in capsys.readouterr().out
 
 
 def test_options_of_beam_pass_through(sources, tmp_path, capsys):

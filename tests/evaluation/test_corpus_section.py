@@ -29,3 +29,27 @@ def test_notes_of_the_build_are_shown():
     assert "no network: standard library only" in _text(
         {"recipe": "quickstart", "notes": ["no network: standard library only"]}
     )
+
+
+def test_languages_are_told_by_split_too():
+    manifest = {"languages": {"go": {"train": {"pairs": 3000}, "test": {"pairs": 12}}}}
+    text = " ".join(_text(manifest).split())
+    assert "pairs, train pairs, validation pairs, test" in text and "3,000 – 12" in text
+
+
+def test_the_largest_comes_first_and_splits_keep_their_order():
+    row = {"code_functions": 1}
+    text = _text({"licenses": {"ISC": row, "MIT": {"code_functions": 5}}, "splits": {"a": row}})
+    assert text.index("MIT") < text.index("ISC")
+    splits = {"train": {"code_functions": 1}, "test": {"code_functions": 9}}
+    text = _text({"splits": splits})
+    assert text.index("train") < text.index("test")
+
+
+def test_sources_that_gave_nothing_are_told_with_their_reason():
+    sources = [{"name": "a"}, {"name": "b", "status": "missing", "reason": "no npm"}]
+    assert " ".join(_text({"sources": sources}).split()).index("b missing no npm") > 0
+
+
+def test_other_counts_of_a_build_are_shown_under_their_name():
+    assert "Scrubbed" in _text({"scrubbed": {"e-mail address": 3}})
