@@ -22,6 +22,7 @@ setup: .venv/.installed  ## make .venv and install everything into it
 .venv/.installed: setup.py pyproject.toml launch/install.sh
 	@PYTHON="$(PYTHON)" bash launch/install.sh
 	@touch $@
+	@echo "setup: done; source .venv/bin/activate puts codet5p on the PATH"
 
 pretrain: setup  ## corpus -> tokenizer -> stages 1 and 2 -> evaluation -> export -> verification
 	@$(BIN)/codet5p pretrain --recipe=$(RECIPE) --out=$(OUT)

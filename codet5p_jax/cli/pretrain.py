@@ -2,8 +2,10 @@
 
 import argparse
 import dataclasses
+import os
 import pathlib
 import resource
+import shutil
 import sys
 import time
 
@@ -169,6 +171,7 @@ def _print_end(out: pathlib.Path, seconds: float) -> None:
         f"  report   {out / 'stage2' / 'report.html'}\n"
         f"\n"
         f"Try next:\n"
+        f"{_activation()}"
         f"  codet5p infer --export={out / 'export'} --text='def add(a, b):'\n"
         f"  codet5p corpus show {out / 'corpus'}\n"
         f"  codet5p train --gin_file=recipes/quickstart_stage1.gin --gin.ALL_STEPS=2000 "
@@ -176,3 +179,11 @@ def _print_end(out: pathlib.Path, seconds: float) -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _activation() -> str:
+    """Returns the line that puts `codet5p` on the PATH; "" where it is."""
+    activate = os.path.relpath(pathlib.Path(sys.prefix) / "bin" / "activate")
+    if shutil.which("codet5p") or not os.path.exists(activate):
+        return ""
+    return f"  source {activate}\n"

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import pickle
+import sys
 from functools import partial
 from typing import Any
 
@@ -29,7 +30,7 @@ def _load(path: pathlib.Path) -> dict[str, Any]:
         import torch
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"Reading {path} needs torch: pip install 'codet5p_jax[hf]'. "
+            f"Reading {path} needs torch: {sys.executable} -m pip install 'codet5p_jax[hf]'\n"
             "Folders with model.safetensors need nothing more."
         ) from error
     try:

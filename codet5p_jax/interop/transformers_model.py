@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import Any, final
 
@@ -104,6 +105,6 @@ def _import_libraries() -> tuple[Any, Any]:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"Comparing with transformers needs {error.name}, which is not installed: "
-            "pip install 'codet5p_jax[hf]'."
+            f"{sys.executable} -m pip install 'codet5p_jax[hf]'"
         ) from error
     return torch, transformers

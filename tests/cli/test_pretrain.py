@@ -77,3 +77,20 @@ def test_the_plan_names_each_station_once_and_writes_below_out(tmp_path):
     job = plan(RECIPES["quickstart"], tmp_path)
     assert len({station.name for station in job}) == len(job)
     assert all(station.result.is_relative_to(tmp_path) for station in job)
+
+
+def test_the_end_says_how_codet5p_comes_to_the_path_where_it_is_not(
+    monkeypatch, tmp_path, calls, capsys
+):
+    environment = tmp_path / ".venv" / "bin"
+    environment.mkdir(parents=True)
+    (environment / "activate").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pretrain.sys, "prefix", str(tmp_path / ".venv"))
+    monkeypatch.setenv("PATH", "")
+    assert _run(monkeypatch, tmp_path, _stations(tmp_path, "first")) == 0
+    assert "Try next:\n  source .venv/bin/activate\n  codet5p infer" in capsys.readouterr().out
+    monkeypatch.setenv("PATH", str(environment))
+    (environment / "codet5p").touch(mode=0o755)
+    assert _run(monkeypatch, tmp_path, _stations(tmp_path, "first")) == 0
+    assert "Try next:\n  codet5p infer" in capsys.readouterr().out
