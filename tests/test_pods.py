@@ -225,9 +225,7 @@ def test_a_recipe_that_is_none_names_the_nearest():
 def test_without_libtpu_it_says_what_to_install_and_compiles_nothing(capsys):
     assert precompile_all.main(["stage1_220m_v5e_4x4"]) == 2
     captured = capsys.readouterr()
-    assert (
-        "precompile_all: Compiling for TPUs needs libtpu. Install it: pip install" in captured.err
-    )
+    assert "precompile_all: Compiling for TPUs needs libtpu. Install it: " in captured.err
     assert captured.out == ""
 
 

@@ -9,7 +9,12 @@ from typing import Any, TypeVar
 
 from codet5p_jax.cli import gin_config
 from codet5p_jax.training.chips import chip_of_generation
-from codet5p_jax.training.slice_shapes import SLICE_SHAPES, check_sides, slice_topologies
+from codet5p_jax.training.slice_shapes import (
+    SLICE_SHAPES,
+    check_compiler,
+    check_sides,
+    slice_topologies,
+)
 
 Value = TypeVar("Value")
 SPARE = 0.1  # of the memory, that a search leaves
@@ -70,6 +75,7 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         arguments, example="codet5p precompile --gin_file=recipes/stage1_220m.gin"
     )
     _check_outputs(arguments)
+    check_compiler()
 
 
 def _check_modes(arguments: argparse.Namespace) -> None:

@@ -1,7 +1,6 @@
 """The steps of a program compiled for TPUs that are not there, and what they will cost there."""
 
 import dataclasses
-import importlib.util
 import os
 import re
 import time
@@ -17,7 +16,7 @@ from codet5p_jax.training.hlo.parser import Module, parse
 from codet5p_jax.training.program import AbstractBatch, Program
 from codet5p_jax.training.program_costs import ProgramCosts, program_costs
 from codet5p_jax.training.roofline import Roofline, roofline
-from codet5p_jax.training.slice_shapes import check_sides, chips_of
+from codet5p_jax.training.slice_shapes import check_compiler, check_sides, chips_of
 
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _OUT_OF_MEMORY = re.compile(r"(?:Used |temporaries \()([\d.]+)([KMGT])")
@@ -81,14 +80,9 @@ def topology_devices(topology: str, *, num_slices: int = 1) -> Sequence[jax.Devi
         ImportError: libtpu, the compiler, is not installed.
         ValueError: The compiler knows no such topology.
     """
-    generation, _, shape = topology.partition(":")
-    if not re.fullmatch(r"\d+(x\d+)+", shape):
-        raise ValueError(
-            f"TOPOLOGY is {topology!r}; give a generation and the shape of a slice in chips, such "
-            "as v5e:4x4 or v4:2x2x2."
-        )
-    chip_of_generation(generation)  # says which are known, in place of the compiler
+    generation = topology.partition(":")[0]
     check_sides(topology)
+    chip_of_generation(generation)  # says which are known, in place of the compiler
     if num_slices < 1:
         raise ValueError(f"TOPOLOGY_SLICES is {num_slices}; give 1 or more.")
     # The compiler takes a lock as if it held a chip; v4's two cores are one device, as on a pod.
@@ -98,10 +92,7 @@ def topology_devices(topology: str, *, num_slices: int = 1) -> Sequence[jax.Devi
         more["chip_config_name"] = "megacore"
     if chips_of(topology) == 1:  # a host of one chip; the compiler takes four for granted
         more["chips_per_host_bounds"] = (1, 1, 1)
-    if importlib.util.find_spec("libtpu") is None:
-        raise ImportError(
-            "Compiling for TPUs needs libtpu. Install it: pip install 'codet5p_jax[tpu]'"
-        )
+    check_compiler()
     try:
         description = topologies.get_topology_desc(topology, platform="tpu", **more)
     except Exception as error:  # libtpu has no type of its own for what it refuses

@@ -1,6 +1,9 @@
 """The shapes of TPU slices that can be rented, from the smallest on."""
 
+import importlib.util
 import math
+import re
+import sys
 from collections.abc import Mapping, Sequence
 
 _FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
@@ -36,12 +39,17 @@ def check_sides(topology: str) -> None:
     """Raises ValueError for a shape of too few or too many sides: the compiler would take some.
 
     Args:
-        topology: Such as "v5e:4x4"; of a generation that is not known anything goes.
+        topology: Such as "v5e:4x4"; of a generation that is not known any number of sides goes.
     """
     generation, _, shape = topology.partition(":")
+    if not re.fullmatch(r"\d+(x\d+)+", shape):
+        raise ValueError(
+            f"TOPOLOGY is {topology!r}; give a generation and the shape of a slice in chips, such "
+            "as v5e:4x4 or v4:2x2x2."
+        )
     known = SLICE_SHAPES.get(generation)
-    if not known or not shape:
-        return  # said where the topology is read
+    if not known:
+        return  # said where the generation is read
     example = known[len(known) // 2]
     sides = example.count("x") + 1
     if shape.count("x") + 1 != sides:
@@ -58,3 +66,12 @@ def chips_of(topology: str) -> int:
         topology: Such as "v5e:4x4".
     """
     return math.prod(map(int, topology.partition(":")[2].split("x")))
+
+
+def check_compiler() -> None:
+    """Raises ImportError where libtpu, the compiler for slices, is not installed."""
+    if importlib.util.find_spec("libtpu") is None:
+        raise ImportError(
+            "Compiling for TPUs needs libtpu. Install it: "
+            f"{sys.executable} -m pip install 'codet5p_jax[tpu]'"
+        )

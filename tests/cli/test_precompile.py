@@ -4,6 +4,7 @@ import importlib.util
 import io
 import json
 import pathlib
+import sys
 
 import jax
 import pytest
@@ -131,7 +132,7 @@ def test_a_topology_without_a_shape_is_an_error(codet5p):
 def test_without_libtpu_it_says_what_to_install(codet5p, where):
     code, _, error = codet5p("precompile", "--gin_file=recipes/stage1_220m.gin", *where)
     assert code == 2
-    assert "pip install 'codet5p_jax[tpu]'" in error
+    assert f"{sys.executable} -m pip install 'codet5p_jax[tpu]'" in error
 
 
 def test_the_files_of_remat_bind_the_policies_that_they_are_named_for():
