@@ -63,11 +63,13 @@ class PlainLines:
         self._clock = clock
         self._done = float(done)
         self._note = ""
+        self._advances = 0
         self._reports = collections.deque([(clock(), self._done)], maxlen=_LINES_IN_RATE)
         self._start = clock()
 
     def advance(self, count: Number = 1, *, note: str | None = None) -> None:
         """Adds `count`; writes a line if the last one is ten seconds old."""
+        self._advances += 1
         self._done += count
         self._note = self._note if note is None else note
         if self._clock() - self._reports[-1][0] >= SECONDS_BETWEEN_LINES:
@@ -80,6 +82,11 @@ class PlainLines:
 
     def _write_line(self) -> None:
         now = self._clock()
+        if self._advances == 1:  # slow to begin with: a compilation, which says nothing of the rest
+            self._reports.clear()
+            self._reports.append((now, self._done))
+            self._print(f"{self._count()}, the first in {_duration(now - self._start)}")
+            return
         then, done_then = self._reports[0]
         rate = (self._done - done_then) / max(now - then, 1e-9)
         self._reports.append((now, self._done))

@@ -32,9 +32,20 @@ def test_plain_lines_come_every_ten_seconds_with_rate_and_time_left():
 def test_what_an_earlier_run_did_is_no_part_of_the_rate():
     clock, stream = _Clock(), io.StringIO()
     lines = PlainLines("training", 60, unit="steps", stream=stream, done=40, clock=clock)
-    clock.seconds = 10.0
-    lines.advance(10)
+    for clock.seconds in (5.0, 10.0):
+        lines.advance(5)
     assert stream.getvalue() == "training: 50 of 60 steps, 1 steps/s, 0:10 left\n"
+
+
+def test_a_slow_first_step_foretells_nothing():
+    clock, stream = _Clock(), io.StringIO()
+    lines = PlainLines("training", 260, unit="steps", stream=stream, clock=clock)
+    for clock.seconds in (65.0, 70.0, 75.0):
+        lines.advance()
+    assert stream.getvalue().splitlines() == [
+        "training: 1 of 260 steps, the first in 1:05",
+        "training: 3 of 260 steps, 0.2 steps/s, 21:25 left",
+    ]
 
 
 def test_plain_rate_forgets_a_slow_start():
