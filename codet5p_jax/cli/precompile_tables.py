@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from codet5p_jax.cli.precompile_figures import Figures
 from codet5p_jax.cli.quantities import amount_text, duration_text, memory_text
@@ -14,24 +16,23 @@ WAYS_OUT = (
 )
 
 
-def phase_table(figures: Figures) -> Table:
-    """Returns the figures of one phase.
+def phase_table(figures: Figures) -> Group:
+    """Returns the figures of one phase, its name before them, and ways out where it does not fit.
 
     Args:
         figures: Of precompile_figures.phase_figures.
     """
-    table = Table(
-        title=f"phase {figures['phase']} on {figures['topology']} ({mesh_text(figures['mesh'])})",
-        title_justify="left",
-    )
+    # Lines of their own: a title or a caption would be wrapped to the width of the table.
+    title = f"phase {figures['phase']} on {figures['topology']} ({mesh_text(figures['mesh'])})"
+    table = Table()
     table.add_column("per chip and step")
     table.add_column("", justify="right")
     for name, value in phase_rows(figures):
         table.add_row(name, value)
-    if not figures["fits"]:
-        table.add_row("fits", "[bold red]no")
-        table.caption = WAYS_OUT
-    return table
+    if figures["fits"]:
+        return Group(Text(title, style="italic"), table)
+    table.add_row("fits", "[bold red]no")
+    return Group(Text(title, style="italic"), table, Text(WAYS_OUT))
 
 
 def phase_rows(figures: Figures) -> list[tuple[str, str]]:

@@ -187,7 +187,10 @@ def test_the_text_of_a_compiled_phase_is_asked_for_once(monkeypatch):
 def test_a_phase_that_does_not_fit_is_a_table_with_what_to_try():
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(phase_table(DOES_NOT))
-    printed = " ".join(console.export_text().split())
+    lines = console.export_text()
+    printed = " ".join(lines.split())
+    assert lines.startswith(f"phase {DOES_NOT['phase']} on {DOES_NOT['topology']} (")
+    assert lines.partition("\n")[0].endswith(")")  # not wrapped to the width of the table
     assert "│ HBM │ 20.00 GiB │ │ HBM there │ 15.75 GiB │ │ fits │ no │" in printed
     assert "--search finds the cheapest" in printed
 
