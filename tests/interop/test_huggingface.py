@@ -312,3 +312,10 @@ def test_a_pickle_with_code_is_refused(exported, transformers):
     (exported / "pytorch_model.bin").write_bytes(pickle.dumps({"shared.weight": Malicious()}, 2))
     with pytest.raises(ValueError, match="holds Python objects, which could run code"):
         import_t5(exported)
+
+
+def test_without_torch_a_pytorch_file_names_the_extra_to_install(exported, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    (exported / "model.safetensors").rename(exported / "pytorch_model.bin")
+    with pytest.raises(ModuleNotFoundError, match=r"-m pip install 'codet5p_jax\[hf\]'\n"):
+        import_t5(exported)
