@@ -16,6 +16,7 @@ from codet5p_jax.corpus.records import SourceFile
 from codet5p_jax.corpus.unpacking import ArchiveError, BombError
 
 _METADATA = re.compile(r"[^/]+\.dist-info/METADATA|PKG-INFO")
+_DEBIAN_DOC = re.compile(r"usr/share/doc/[^/]+/copyright")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -174,7 +175,7 @@ def _license_rule(source: Source) -> Callable[[str], str]:
         stated = (_stated_license(place) for place in source.places if place not in debian)
         general = next((name for name in stated if licenses.is_known(name)), licenses.UNKNOWN)
     if not licenses.is_known(general) and source.license is not None:
-        general = source.license
+        general = licenses.spdx(source.license)
 
     def license_of(path: str) -> str:
         own = rules.license_of(path)
@@ -189,13 +190,26 @@ def _debian_copyright(place: str) -> licenses.DebianCopyright:
 
 
 def _stated_license(place: str) -> str:
+    """What a place says of all its files; the first of its statements that is known."""
     if not (pathlib.Path(place).is_dir() or archives.is_archive(place)):
         return licenses.UNKNOWN
+    if place.endswith(".deb"):
+        text = _first_text(place, _DEBIAN_DOC.fullmatch)
+        return licenses.DebianCopyright.parse(text).license_of_all()
+    statements = (read(_first_text(place, wanted)) for wanted, read in _statements(place))
+    return next((name for name in statements if licenses.is_known(name)), licenses.UNKNOWN)
+
+
+def _statements(place: str) -> list[tuple[Callable[[str], object], Callable[[str], str]]]:
+    """Where a place may say its licence, and how that is read."""
+    metadata = (_METADATA.fullmatch, licenses.license_of_wheel)
+    package = ("package.json".__eq__, licenses.license_of_package_json)
+    text = (licenses.is_license_file, licenses.license_of_text)
     if place.endswith(".whl"):
-        return licenses.license_of_wheel(_first_text(place, _METADATA.fullmatch))
+        return [metadata]
     if place.endswith(".tgz"):
-        return licenses.license_of_package_json(_first_text(place, "package.json".__eq__))
-    return licenses.license_of_text(_first_text(place, licenses.is_license_file))
+        return [package, text]
+    return [text, package] if pathlib.Path(place).is_dir() else [text]
 
 
 def _first_text(place: str, wanted: Callable[[str], object]) -> str:

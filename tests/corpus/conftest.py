@@ -1,6 +1,8 @@
 """Small archives of every kind, and a corpus built from them."""
 
+import gzip
 import io
+import lzma
 import shutil
 import tarfile
 import zipfile
@@ -55,6 +57,27 @@ def write_tar(path, files, mode="w:gz"):
     return path
 
 
+def write_deb(path, files, ending=".xz", pack=lzma.compress):
+    """A package as dpkg-deb writes it; its control archive has an odd number of bytes."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        for name, text in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(text)
+            archive.addfile(info, io.BytesIO(text.encode()))
+    parts = {
+        "debian-binary": b"2.0\n",
+        "control.tar.gz": gzip.compress(b"odd", mtime=0),
+        f"data.tar{ending}": pack(data.getvalue()),
+    }
+    with path.open("wb") as stream:
+        stream.write(b"!<arch>\n")
+        for name, content in parts.items():
+            header = f"{name:<16}{1700000000:<12}{0:<6}{0:<6}{'100644':<8}{len(content):<10}`\n"
+            stream.write(header.encode() + content + b"\n" * (len(content) % 2))
+    return path
+
+
 def write_zip(path, files):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in files.items():
@@ -92,6 +115,11 @@ def repositories(tmp_path_factory):
 @pytest.fixture(name="write_wheel")
 def _write_wheel():
     return write_wheel
+
+
+@pytest.fixture(name="write_deb")
+def _write_deb():
+    return write_deb
 
 
 @pytest.fixture

@@ -52,34 +52,13 @@ def test_tar_archives_of_zstandard_are_read(tmp_path):
     assert _read(tmp_path / "a.tar.zst") == {"x.py": "x"}
 
 
-def _deb(path, ending, pack, entries):
-    """A package as dpkg-deb writes it."""
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w") as archive:
-        for info, content in entries:
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    parts = {
-        "debian-binary": b"2.0\n",
-        "control.tar.gz": gzip.compress(b"odd"),  # 23 bytes: a byte is added to an even place
-        f"data.tar{ending}": pack(data.getvalue()),
-    }
-    assert len(parts["control.tar.gz"]) % 2 == 1
-    with path.open("wb") as stream:
-        stream.write(b"!<arch>\n")
-        for name, content in parts.items():
-            header = f"{name:<16}{1700000000:<12}{0:<6}{0:<6}{'100644':<8}{len(content):<10}`\n"
-            stream.write(header.encode() + content + b"\n" * (len(content) % 2))
-    return path
-
-
 PACKED = {".gz": gzip.compress, ".xz": lzma.compress, ".zst": zstandard.compress, "": bytes}
 
 
 @pytest.mark.parametrize(("ending", "pack"), PACKED.items())
-def test_debian_packages_keep_the_paths_at_which_they_install(tmp_path, ending, pack):
+def test_debian_packages_keep_the_paths_at_which_they_install(tmp_path, write_deb, ending, pack):
     path = "./usr/lib/python3/dist-packages/x.py"
-    deb = _deb(tmp_path / "a_1.0_all.deb", ending, pack, [(tarfile.TarInfo(path), b"x")])
+    deb = write_deb(tmp_path / "a_1.0_all.deb", {path: "x"}, ending, pack)
     assert _read(deb) == {path.removeprefix("./"): "x"}
 
 

@@ -57,6 +57,36 @@ def test_debian_copyright_gives_each_file_its_licence(tmp_path, write_tar):
     assert rejections == {"gpl/y.py": "licence: GPL-2.0-or-later"}
 
 
+def test_a_debian_package_is_read_with_all_licences_of_its_copyright(tmp_path, write_deb):
+    copyright = "Files: *\nLicense: Expat\n\nFiles: a/*\nLicense: {}\n"
+    for other, license in (("ISC", "MIT AND ISC"), ("GPL-2+", None)):
+        files = {
+            "./usr/lib/python3/dist-packages/a/x.py": CODE,
+            "./usr/share/doc/python3-a/copyright": copyright.format(other),
+        }
+        kept, rejections = _read(_source(write_deb(tmp_path / "a_1.deb", files)))
+        assert [file.license for file in kept.values()] == ([license] if license else [])
+        assert (set(rejections.values()) == {"licence: MIT AND GPL-2.0-or-later"}) != bool(license)
+
+
+def test_an_npm_archive_that_refers_to_its_licence_is_read_with_its_text(
+    tmp_path, write_tar, mit_license
+):
+    files = {
+        "package/index.js": "function f(value) {\n}\n",
+        "package/LICENSE": mit_license,
+        "package/package.json": '{"license": "SEE LICENSE IN LICENSE"}',
+    }
+    kept, _ = _read(_source(write_tar(tmp_path / "a-1.0.tgz", files)))
+    assert kept["index.js"].license == "MIT"
+
+
+def test_a_folder_is_read_with_the_licence_of_its_package_json(tmp_path):
+    (tmp_path / "x.py").write_text(CODE)
+    (tmp_path / "package.json").write_text('{"licenses": [{"type": "MIT"}, {"type": "GPL-2.0"}]}')
+    assert _read(_source(tmp_path))[0]["x.py"].license == "MIT OR GPL-2.0-only"
+
+
 def test_a_license_file_speaks_for_its_repository(tmp_path, write_tar, mit_license):
     files = {"a/x.py": CODE, "a/LICENSE": mit_license}
     kept, _ = _read(_source(write_tar(tmp_path / "a.tar.gz", files)))
@@ -67,12 +97,14 @@ def test_a_source_that_states_no_licence_needs_a_hint(tmp_path):
     (tmp_path / "x.py").write_text(CODE)
     assert _read(_source(tmp_path))[1] == {"x.py": "licence: NOASSERTION"}
     assert _read(_source(tmp_path, license="MIT"))[0]["x.py"].license == "MIT"
+    assert _read(_source(tmp_path, license="Expat"))[0]["x.py"].license == "MIT"
     assert not _read(_source(tmp_path, license="MIT"), allowed_licenses=["ISC"])[0]
+    assert _read(_source(tmp_path), allowed_licenses=["any"])[0]["x.py"].license == "NOASSERTION"
 
 
 def test_a_hint_does_not_overrule_what_the_source_states(tmp_path, write_wheel):
     wheel = write_wheel(tmp_path, "a", {"x.py": CODE}, license="GPL-3.0-only")
-    assert _read(_source(wheel, license="MIT"))[1] == {"a/x.py": "licence: GPL-2.0-or-later"}
+    assert _read(_source(wheel, license="MIT"))[1] == {"a/x.py": "licence: GPL-3.0-only"}
 
 
 def test_only_the_languages_asked_for_are_read(tmp_path):
