@@ -26,6 +26,7 @@ REQUIRES = [
     "tree-sitter>=0.25,<0.27",
     *(f"tree-sitter-{language}>=0.23" for language in GRAMMARS),
     "rensa>=0.2",
+    "detect-secrets>=1.5,<2",
     "zstandard>=0.22,<1",
     "license-expression>=30.4,<31",
     # tokenizer and interchange

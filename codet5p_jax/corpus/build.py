@@ -34,7 +34,7 @@ from codet5p_jax.progress import progress
 if TYPE_CHECKING:
     from codet5p_jax.corpus import pipeline
 
-FORMAT = 2  # of records and their order; raised when the same sources give other records
+FORMAT = 3  # of records and their order; raised when the same sources give other records
 CLIENTS: Mapping[str, Client] = {
     "apt": fetch_source_packages,
     "npm": fetch_npm_packages,

@@ -8,6 +8,7 @@ from codet5p_jax.corpus.deduplication import Entry, entry_of
 from codet5p_jax.corpus.filters import Filters, first_reason
 from codet5p_jax.corpus.parsing import ParsedFunction, parse_functions
 from codet5p_jax.corpus.records import CodeFile, CodeFunction, SourceFile, code_id
+from codet5p_jax.corpus.secrets import scrub
 from codet5p_jax.corpus.sources import Rejection, Source, read_source
 from codet5p_jax.corpus.splits import hashed_split
 
@@ -21,7 +22,8 @@ class Extracted:
     Attributes:
         files: The file itself as an entry of `code_files`, or nothing.
         functions: Entries of `code_functions`.
-        counts: Files and bytes taken of each source and licence, and ("rejections", reason).
+        counts: Files and bytes taken of each source and licence, ("scrubbed", kind of secret) and
+            ("rejections", reason).
     """
 
     files: list[Entry]
@@ -42,7 +44,7 @@ def extract_source(
 
 
 def extract_file(file: SourceFile, *, split: str | None, filters: Filters) -> Extracted:
-    """Returns the records of a file that passed the filters of files.
+    """Returns the records of a file that passed the filters of files, without its secrets.
 
     Args:
         file: The file.
@@ -57,6 +59,10 @@ def extract_file(file: SourceFile, *, split: str | None, filters: Filters) -> Ex
             (f"source licence {file.repository}", file.license): 1,
         }
     )
+    text, scrubbed = scrub(file.content.decode())
+    counts.update({("scrubbed", kind): number for kind, number in scrubbed.items()})
+    if scrubbed:
+        file = dataclasses.replace(file, content=text.encode())
     reason = first_reason(filters.whole_files, file)
     counts.update([] if reason is None else [("rejections", reason)])
     files = [] if reason else [entry_of(_file_record(file), split=split, position=0)]

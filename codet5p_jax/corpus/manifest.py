@@ -69,6 +69,7 @@ def make_manifest(
         },
         "sources": [_source(source, counts) for source in sources],
         "rejections": _by_name(counts, "rejections"),
+        "scrubbed": _by_name(counts, "scrubbed"),
         "files": [_file(shard, shards) for shard in shards],
     }
 
@@ -110,6 +111,7 @@ def manifest_tables(manifest: Mapping[str, Any]) -> str:
             [_source_row(source) for source in manifest["sources"]],
         ),
         _table(["left out because", "count"], _by_count(manifest["rejections"])),
+        _table(["replaced by a placeholder", "count"], _by_count(manifest.get("scrubbed", {}))),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -1,5 +1,7 @@
 """Tests of codet5p_jax.corpus.extraction."""
 
+import dataclasses
+
 from codet5p_jax.corpus.extraction import extract_file, extract_source
 from codet5p_jax.corpus.filters import Filters, FunctionLines, TokenCount
 from codet5p_jax.corpus.records import SourceFile
@@ -86,3 +88,17 @@ def test_rejected_files_of_a_source_are_counted(tmp_path):
     source = Source(name="r", ecosystem="directory", places=(str(tmp_path),), license="MIT")
     (extracted,) = extract_source(source, filters=FILTERS, licenses=["MIT"])
     assert dict(extracted.counts) == {("rejections", "file: binary"): 1}
+
+
+def test_secrets_are_replaced_in_the_file_and_in_its_functions_and_counted():
+    code = CODE.replace("area of a circle.", "area of a circle. By Jane <jane@roe.org>.")
+    code = code.replace("    return 3", f'    key = "gh{"p"}_{"a1B2" * 9}"\n    return 3')
+    filters = dataclasses.replace(FILTERS, whole_files=())
+    extracted = extract_file(_file(code), split="train", filters=filters)
+    records = [decode_example(e.example) for e in (*extracted.files, *extracted.functions)]
+    assert len(records) == 3 and extracted.counts["source bytes", "r"] == len(code)
+    assert not any(secret in repr(records) for secret in ("jane@", "a1B2"))
+    assert records[1]["docstring"] == "Returns the area of a circle. By Jane <<EMAIL>>."
+    assert 'key = "<SECRET>"' in records[0]["code"] and 'key = "<SECRET>"' in records[1]["code"]
+    assert extracted.counts["scrubbed", "E-mail address"] == 1
+    assert extracted.counts["scrubbed", "GitHub Token"] == 1

@@ -26,6 +26,7 @@ COUNTS = collections.Counter(
         ("source licence alpha", "MIT"): 10,
         ("rejections", "file: binary"): 3,
         ("rejections", "file: generated"): 5,
+        ("scrubbed", "E-mail address"): 4,
     }
 )
 
@@ -56,6 +57,7 @@ def test_counts_are_told_by_split_language_licence_and_reason():
     assert manifest["languages"]["go"]["train"]["pairs"] == 700
     assert manifest["licenses"] == {"MIT": {"code_files": 0, "code_functions": 1500, "pairs": 0}}
     assert manifest["rejections"] == {"file: binary": 3, "file: generated": 5}
+    assert manifest["scrubbed"] == {"E-mail address": 4}
     assert manifest["files"][0]["path"] == (
         "code_files/1.0.0/code_files-train.tfrecord-00000-of-00001"
     )
@@ -73,6 +75,7 @@ def test_tables_are_readable():
     assert lines[2] == "Mind this."
     assert "train                0           1,500    700" in lines
     assert "file: generated       5" in lines
+    assert "E-mail address                 4" in lines
     assert any("missing: no pip" in line for line in lines)
 
 
