@@ -1,22 +1,35 @@
-"""The byte-level BPE of CodeT5+: text <-> ids, its special tokens, its training.
+"""The byte-level BPEs of CodeT5+: text <-> ids, their special tokens, training.
 
-Ids of a tokenizer with `base_size` entries (32,000 in the paper; CODET5+, section 4.2):
+Ids of `CodeTokenizer`, with `base_size` entries (32,000 in the paper; CODET5+, section 4.2):
 
     0..4                    <pad> <s> </s> <unk> <mask>; `[CLM]` is the reused <unk>
     5..base_size - 1        bytes and merges
     base_size + 99 - k      sentinel <extra_id_k>, k < 100: they descend
     base_size + 100..102    [ENC] (also [Match]), [TDEC], [CDEC]: two-stage models only
 
-A sequence is `<s> ... </s>`. Special tokens are ids that are inserted, never text that is parsed:
-`encode("<s>")` gives the ids of three characters.
+A sequence is `<s> ... </s>`.
+
+Ids of `CodeGenTokenizer`, for models whose parts come from CodeGen (section 3.3), which has
+`base_size` = 50,295 of them. Which ones the released models use as sentinels is not published;
+these are rows of the embedding that CodeGen leaves unused:
+
+    0..50255                bytes and merges of GPT-2; 0 is an exclamation mark, not padding
+    50256                   <|endoftext|>, which is `<s>`, `</s>` and padding
+    50257..50294            runs of 31..2 spaces and of 9..2 tabs
+    base_size + k           sentinel <extra_id_k>, k < 100: they ascend
+    base_size + 100..103    [CLM] [ENC] [TDEC] [CDEC]
+
+Special tokens are ids that are inserted, never text that is parsed: `encode("<s>")` gives the ids
+of three characters.
 """
 
+import abc
 import functools
 import hashlib
 import json
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
@@ -24,11 +37,123 @@ from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 CONTROL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>", "<mask>")
 TASK_TOKENS = ("[ENC]", "[TDEC]", "[CDEC]")
 NUM_SENTINELS = 100
+END_OF_TEXT = "<|endoftext|>"
+CODEGEN_TOKENS = (
+    *(f"<extra_id_{k}>" for k in range(NUM_SENTINELS)),
+    *("[CLM]", *TASK_TOKENS),
+)
+
+
+class Tokenizer(abc.ABC):
+    """What tasks and models ask of a tokenizer. Immutable; equal ones have equal fingerprints.
+
+    Attributes:
+        base_size: Ids before those of sentinels and task tokens.
+        pad_id: Id of padding.
+        bos_id: Id that begins a sequence.
+        eos_id: Id that ends one.
+        unk_id: Id of unknown text, of which a byte-level BPE has none; None where there is no such.
+        clm_id: Id of `[CLM]`.
+    """
+
+    base_size: int
+    pad_id: int
+    bos_id: int
+    eos_id: int
+    unk_id: int | None
+    clm_id: int
+    _vocab: dict[str, int]
+    _merges: list[tuple[str, str]]
+    _tokenizer: tokenizers.Tokenizer
+
+    @property
+    @abc.abstractmethod
+    def vocab_size(self) -> int:
+        """Number of ids."""
+
+    @property
+    @abc.abstractmethod
+    def special_tokens(self) -> tuple[str, ...]:
+        """Every special token."""
+
+    @abc.abstractmethod
+    def sentinel_id(self, k: int) -> int:
+        """Returns the id of `<extra_id_k>`."""
+
+    @property
+    @abc.abstractmethod
+    def match_id(self) -> int:
+        """Id of `[ENC]`: first decoder token of matching."""
+
+    @property
+    def tdec_id(self) -> int:
+        """Id of `[TDEC]`: first decoder token of writing text."""
+        return self.match_id + 1
+
+    @property
+    def cdec_id(self) -> int:
+        """Id of `[CDEC]`: first decoder token of writing code."""
+        return self.match_id + 2
+
+    @abc.abstractmethod
+    def _huggingface_config(self) -> dict[str, Any]:
+        """Contents of tokenizer_config.json, in addition to those of special_tokens_map.json."""
+
+    @abc.abstractmethod
+    def _special_tokens_map(self) -> dict[str, Any]:
+        """Contents of special_tokens_map.json."""
+
+    def save(self, directory: str | pathlib.Path) -> None:
+        """Writes the files with which `load_tokenizer` and transformers load this tokenizer."""
+        directory = pathlib.Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        merges = "".join(f"{left} {right}\n" for left, right in self._merges)
+        self._tokenizer.save(str(directory / "tokenizer.json"))
+        (directory / "merges.txt").write_text(f"#version: 0.2\n{merges}", encoding="utf-8")
+        _write_json(directory / "vocab.json", dict(sorted(self._vocab.items(), key=_by_id)))
+        special = self._special_tokens_map()
+        config = {"add_prefix_space": False, "clean_up_tokenization_spaces": False}
+        _write_json(
+            directory / "tokenizer_config.json", {**config, **self._huggingface_config(), **special}
+        )
+        _write_json(directory / "special_tokens_map.json", special)
+
+    def encode(self, text: str) -> list[int]:
+        """Returns the ids of `text`, without `<s>` and `</s>`; `decode` inverts it."""
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Returns the ids of each text, like `encode`, on all cores."""
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    def encode_with_word_starts(self, texts: Sequence[str]) -> list[tuple[list[int], list[bool]]]:
+        """Returns, for each text, its ids and whether each id begins a word.
+
+        A word is what the pre-tokenizer splits off: an identifier piece with the space before it,
+        a number, a run of punctuation, a run of whitespace. Whole words are masked together.
+        """
+        # Not encode_batch_fast: it loses the word ids.
+        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [(encoding.ids, _word_starts(encoding.word_ids)) for encoding in encodings]
+
+    def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
+        """Returns the text of `ids`; ids beyond the vocabulary are left out."""
+        known = [int(i) for i in ids if 0 <= i < self.vocab_size]
+        return self._tokenizer.decode(known, skip_special_tokens=skip_special_tokens)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """First 16 hex digits of the SHA-256 of entries, merges and special tokens."""
+        return _digest(self._canonical())
+
+    def _canonical(self) -> list[Any]:
+        return [sorted(self._vocab.items(), key=_by_id), self._merges, self.special_tokens]
 
 
 @final
-class CodeTokenizer:
-    """A trained tokenizer. Immutable; equal tokenizers have equal fingerprints.
+class CodeTokenizer(Tokenizer):
+    """CodeT5's tokenizer.
 
     Attributes:
         base_size: Entries of the BPE, control tokens included.
@@ -67,26 +192,13 @@ class CodeTokenizer:
             FileNotFoundError: If the directory holds neither.
             ValueError: If a file is no byte-level BPE of this layout.
         """
-        directory = pathlib.Path(directory)
-        if (directory / "tokenizer.json").exists():
-            return cls(**_read_tokenizer_json(directory / "tokenizer.json"))
-        if (directory / "vocab.json").exists() and (directory / "merges.txt").exists():
-            return cls(**_read_vocab_and_merges(directory))
-        raise FileNotFoundError(
-            f"No tokenizer in {str(directory)!r}: expected tokenizer.json, or vocab.json and "
-            "merges.txt. Train one with `codet5p tokenizer train --corpus=DIR --out=DIR`."
-        )
+        return cls._of_files(_read_files(pathlib.Path(directory)))
 
-    def save(self, directory: str | pathlib.Path) -> None:
-        """Writes the files with which `from_directory` and transformers load this tokenizer."""
-        directory = pathlib.Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        merges = "".join(f"{left} {right}\n" for left, right in self._merges)
-        self._tokenizer.save(str(directory / "tokenizer.json"))
-        (directory / "merges.txt").write_text(f"#version: 0.2\n{merges}", encoding="utf-8")
-        _write_json(directory / "vocab.json", dict(sorted(self._vocab.items(), key=_by_id)))
-        _write_json(directory / "tokenizer_config.json", self._huggingface_config())
-        _write_json(directory / "special_tokens_map.json", self._special_tokens_map())
+    @classmethod
+    def _of_files(cls, files: "_Files") -> "CodeTokenizer":
+        added = files.added.keys() - set(CONTROL_TOKENS)
+        vocab = {entry: index for entry, index in files.vocab.items() if entry not in added}
+        return cls(vocab, files.merges, has_task_tokens=TASK_TOKENS[0] in added)
 
     def with_task_tokens(self) -> "CodeTokenizer":
         """Returns this tokenizer with `[ENC]`, `[TDEC]` and `[CDEC]`, for two-stage models."""
@@ -105,54 +217,13 @@ class CodeTokenizer:
 
     def sentinel_id(self, k: int) -> int:
         """Returns the id of `<extra_id_k>`; ids descend with k."""
-        if not 0 <= k < NUM_SENTINELS:
-            raise ValueError(f"No sentinel {k}: there are {NUM_SENTINELS}, numbered from 0.")
+        _check_sentinel(k)
         return self.base_size + NUM_SENTINELS - 1 - k
 
     @property
     def match_id(self) -> int:
         """Id of `[ENC]`: first decoder token of matching."""
         return self.base_size + NUM_SENTINELS
-
-    @property
-    def tdec_id(self) -> int:
-        """Id of `[TDEC]`: first decoder token of writing text."""
-        return self.match_id + 1
-
-    @property
-    def cdec_id(self) -> int:
-        """Id of `[CDEC]`: first decoder token of writing code."""
-        return self.match_id + 2
-
-    def encode(self, text: str) -> list[int]:
-        """Returns the ids of `text`, without `<s>` and `</s>`; `decode` inverts it."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
-
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Returns the ids of each text, like `encode`, on all cores."""
-        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [encoding.ids for encoding in encodings]
-
-    def encode_with_word_starts(self, texts: Sequence[str]) -> list[tuple[list[int], list[bool]]]:
-        """Returns, for each text, its ids and whether each id begins a word.
-
-        A word is what the pre-tokenizer splits off: an identifier piece with the space before it,
-        a number, a run of punctuation, a run of whitespace. Whole words are masked together.
-        """
-        # Not encode_batch_fast: it loses the word ids.
-        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        return [(encoding.ids, _word_starts(encoding.word_ids)) for encoding in encodings]
-
-    def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
-        """Returns the text of `ids`; ids beyond the vocabulary are left out."""
-        known = [int(i) for i in ids if 0 <= i < self.vocab_size]
-        return self._tokenizer.decode(known, skip_special_tokens=skip_special_tokens)
-
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        """First 16 hex digits of the SHA-256 of entries, merges and special tokens."""
-        canonical = [sorted(self._vocab.items(), key=_by_id), self._merges, self.special_tokens]
-        return hashlib.sha256(json.dumps(canonical).encode()).hexdigest()[:16]
 
     def _special_tokens_map(self) -> dict[str, Any]:
         return {
@@ -167,13 +238,120 @@ class CodeTokenizer:
         }
 
     def _huggingface_config(self) -> dict[str, Any]:
+        return {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 512}
+
+
+@final
+class CodeGenTokenizer(Tokenizer):
+    """CodeGen's tokenizer, with sentinels and task tokens behind its own ids.
+
+    Attributes:
+        base_size: Ids of CodeGen itself, runs of whitespace included.
+    """
+
+    unk_id = None
+
+    def __init__(
+        self,
+        vocab: Mapping[str, int],
+        merges: Sequence[tuple[str, str]],
+        *,
+        whitespace_runs: Sequence[str],
+    ):
+        """Builds the tokenizer.
+
+        Args:
+            vocab: Entry -> id, `<|endoftext|>` among them.
+            merges: Ranked.
+            whitespace_runs: Texts that are one id each, in the order of their ids.
+
+        Raises:
+            ValueError: If there are gaps between ids, no `<|endoftext|>`, or no runs.
+        """
+        _check_codegen(vocab, whitespace_runs)
+        self.base_size = len(vocab) + len(whitespace_runs)
+        self.pad_id = self.bos_id = self.eos_id = vocab[END_OF_TEXT]
+        self.clm_id = self.base_size + NUM_SENTINELS
+        self._vocab = dict(vocab)
+        self._merges = list(merges)
+        self._runs = tuple(whitespace_runs)
+        self._tokenizer = _pipeline(models.BPE(vocab=self._vocab, merges=self._merges))
+        self._tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+        self._tokenizer.add_special_tokens([_added(END_OF_TEXT)])
+        self._tokenizer.add_tokens([tokenizers.AddedToken(run) for run in self._runs])
+        self._tokenizer.add_special_tokens([_added(token) for token in CODEGEN_TOKENS])
+        self._tokenizer.encode_special_tokens = True
+
+    @classmethod
+    def from_directory(cls, directory: str | pathlib.Path) -> "CodeGenTokenizer":
+        """Reads tokenizer.json, or vocab.json, merges.txt and added_tokens.json.
+
+        Raises:
+            FileNotFoundError: If the directory holds neither.
+            ValueError: If a file is no byte-level BPE of this layout.
+        """
+        return cls._of_files(_read_files(pathlib.Path(directory)))
+
+    @classmethod
+    def _of_files(cls, files: "_Files") -> "CodeGenTokenizer":
+        known = {END_OF_TEXT, *CODEGEN_TOKENS, *files.vocab}
+        runs = {text: index for text, index in files.added.items() if text not in known}
+        vocab = {e: i for e, i in files.vocab.items() if e not in CODEGEN_TOKENS and e not in runs}
+        expected = range(len(vocab), len(vocab) + len(runs))
+        if sorted(runs.values()) != list(expected):
+            raise ValueError(
+                f"The {len(runs)} added tokens have the ids {sorted(runs.values())[:3]}...; "
+                f"expected {expected.start}..{expected.stop - 1}, behind the vocabulary's."
+            )
+        return cls(vocab, files.merges, whitespace_runs=sorted(runs, key=runs.__getitem__))
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids: 50,399 of the 51,200 rows in the released models."""
+        return self.base_size + len(CODEGEN_TOKENS)
+
+    @property
+    def special_tokens(self) -> tuple[str, ...]:
+        """Every special token, in the order of ids."""
+        return END_OF_TEXT, *CODEGEN_TOKENS
+
+    def sentinel_id(self, k: int) -> int:
+        """Returns the id of `<extra_id_k>`; ids ascend with k."""
+        _check_sentinel(k)
+        return self.base_size + k
+
+    @property
+    def match_id(self) -> int:
+        """Id of `[ENC]`: first decoder token of matching."""
+        return self.clm_id + 1
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """First 16 hex digits of the SHA-256 of entries, merges, runs and special tokens."""
+        return _digest([*self._canonical(), self._runs])
+
+    def _special_tokens_map(self) -> dict[str, Any]:
+        names = ("bos_token", "eos_token", "unk_token", "pad_token")
         return {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "add_prefix_space": False,
-            "clean_up_tokenization_spaces": False,
-            "model_max_length": 512,
-            **self._special_tokens_map(),
+            **dict.fromkeys(names, END_OF_TEXT),
+            "additional_special_tokens": list(CODEGEN_TOKENS),
         }
+
+    def _huggingface_config(self) -> dict[str, Any]:
+        return {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 2048}
+
+
+def load_tokenizer(directory: str | pathlib.Path) -> Tokenizer:
+    """Returns the tokenizer in `directory`: CodeGen's where it has `<|endoftext|>`, else CodeT5's.
+
+    Raises:
+        FileNotFoundError: If the directory holds no tokenizer.
+        ValueError: If it holds one of neither layout.
+    """
+    files = _read_files(pathlib.Path(directory))
+    if END_OF_TEXT in files.vocab or END_OF_TEXT in files.added:
+        return CodeGenTokenizer._of_files(files)
+    return CodeTokenizer._of_files(files)
 
 
 def train_tokenizer(
@@ -233,12 +411,34 @@ def _by_id(item: tuple[str, int]) -> int:
     return item[1]
 
 
+def _digest(canonical: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(canonical).encode()).hexdigest()[:16]
+
+
+def _check_sentinel(k: int) -> None:
+    if not 0 <= k < NUM_SENTINELS:
+        raise ValueError(f"No sentinel {k}: there are {NUM_SENTINELS}, numbered from 0.")
+
+
+def _check_ids(by_id: Mapping[int, str], count: int) -> None:
+    if sorted(by_id) != list(range(count)):
+        raise ValueError(f"The ids of the {count:,} entries must be 0..{count - 1:,} without gaps.")
+
+
+def _check_codegen(vocab: Mapping[str, int], whitespace_runs: Sequence[str]) -> None:
+    if END_OF_TEXT not in vocab:
+        raise ValueError(f"The vocabulary of CodeGen has {END_OF_TEXT}; this one has not.")
+    _check_ids({index: entry for entry, index in vocab.items()}, len(vocab))
+    if not whitespace_runs:
+        raise ValueError(
+            "There are no added tokens for runs of whitespace: this is GPT-2's tokenizer, or the "
+            "folder lacks tokenizer.json and added_tokens.json of CodeGen's."
+        )
+
+
 def _check_vocab(vocab: Mapping[str, int]) -> None:
     by_id = {index: entry for entry, index in vocab.items()}
-    if sorted(by_id) != list(range(len(vocab))):
-        raise ValueError(
-            f"The ids of the {len(vocab):,} entries must be 0..{len(vocab) - 1:,} without gaps."
-        )
+    _check_ids(by_id, len(vocab))
     first = tuple(by_id.get(i, "") for i in range(len(CONTROL_TOKENS)))
     if first != CONTROL_TOKENS:
         raise ValueError(
@@ -247,27 +447,45 @@ def _check_vocab(vocab: Mapping[str, int]) -> None:
         )
 
 
-def _read_tokenizer_json(path: pathlib.Path) -> dict[str, Any]:
+class _Files(NamedTuple):
+    """What the files of a tokenizer hold, whichever they are.
+
+    Attributes:
+        vocab: Entry of the BPE -> id.
+        merges: Ranked.
+        added: Text of an added token -> id.
+    """
+
+    vocab: dict[str, int]
+    merges: list[tuple[str, str]]
+    added: dict[str, int]
+
+
+def _read_files(directory: pathlib.Path) -> _Files:
+    if (directory / "tokenizer.json").exists():
+        return _read_tokenizer_json(directory / "tokenizer.json")
+    if (directory / "vocab.json").exists() and (directory / "merges.txt").exists():
+        added = directory / "added_tokens.json"
+        return _Files(
+            vocab=_read_json(directory / "vocab.json"),
+            merges=list(_parse_merges(directory / "merges.txt")),
+            added=_read_json(added) if added.exists() else {},
+        )
+    raise FileNotFoundError(
+        f"No tokenizer in {str(directory)!r}: expected tokenizer.json, or vocab.json and "
+        "merges.txt. Train one with `codet5p tokenizer train --corpus=DIR --out=DIR`."
+    )
+
+
+def _read_tokenizer_json(path: pathlib.Path) -> _Files:
     contents = _read_json(path)
     model = contents.get("model", {})
     if model.get("type") != "BPE":
         raise ValueError(f"{str(path)!r} holds a {model.get('type')} tokenizer; expected BPE.")
-    added = {token["content"] for token in contents.get("added_tokens", [])}
-    merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in model["merges"]]
-    return {
-        "vocab": {k: v for k, v in model["vocab"].items() if k not in added - set(CONTROL_TOKENS)},
-        "merges": merges,
-        "has_task_tokens": TASK_TOKENS[0] in added,
-    }
-
-
-def _read_vocab_and_merges(directory: pathlib.Path) -> dict[str, Any]:
-    added = directory / "added_tokens.json"
-    return {
-        "vocab": _read_json(directory / "vocab.json"),
-        "merges": list(_parse_merges(directory / "merges.txt")),
-        "has_task_tokens": added.exists() and TASK_TOKENS[0] in _read_json(added),
-    }
+    pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"])
+    merges = [(left, right) for left, right in pairs]
+    added = {token["content"]: token["id"] for token in contents.get("added_tokens", [])}
+    return _Files(vocab=model["vocab"], merges=merges, added=added)
 
 
 def _parse_merges(path: pathlib.Path) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ from codet5p_jax.data.blocks import BlockMap
 from codet5p_jax.data.offline_cache import check_origin
 from codet5p_jax.data.span_denoising import SpanDenoising
 from codet5p_jax.data.vocabulary import CodeVocabulary
-from codet5p_jax.tokenizer import CodeTokenizer
+from codet5p_jax.tokenizer import Tokenizer, load_tokenizer
 from tasks import bimodal, unimodal
 from tasks.languages import LANGUAGES, SAMPLING_TEMPERATURE
 
@@ -45,7 +45,7 @@ def register(
         ValueError: If the tasks are registered with other arguments already, or the cache was
             written with another corpus or tokenizer.
     """
-    tokenizer = CodeTokenizer.from_directory(tokenizer_dir)
+    tokenizer = load_tokenizer(tokenizer_dir)
     wanted = {
         "corpus_dir": str(corpus_dir),
         "tokenizer": tokenizer.fingerprint,
@@ -86,10 +86,10 @@ def registered_vocabulary(
         **options: See `register`.
     """
     register(corpus_dir, tokenizer_dir, **options)
-    return CodeVocabulary(CodeTokenizer.from_directory(tokenizer_dir))
+    return CodeVocabulary(load_tokenizer(tokenizer_dir))
 
 
-def origin(corpus_dir: str | pathlib.Path, tokenizer: CodeTokenizer) -> dict[str, str]:
+def origin(corpus_dir: str | pathlib.Path, tokenizer: Tokenizer) -> dict[str, str]:
     """Returns the fingerprints that a cache of the tasks depends on."""
     manifest = pathlib.Path(corpus_dir) / "manifest.json"
     corpus = json.loads(manifest.read_text())["fingerprint"] if manifest.exists() else "unknown"

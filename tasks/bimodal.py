@@ -11,14 +11,14 @@ from codet5p_jax.data.blocks import BlockMap
 from codet5p_jax.data.sources import CorpusSource
 from codet5p_jax.data.tokenization import tokenize_pairs
 from codet5p_jax.data.vocabulary import CodeVocabulary
-from codet5p_jax.tokenizer import CodeTokenizer
+from codet5p_jax.tokenizer import Tokenizer
 from tasks.languages import add_mixture
 
 MIXTURES = ("bimodal_pairs",)
 
 
 def register(
-    corpus_dir: str, *, tokenizer: CodeTokenizer, languages: Sequence[str], temperature: float
+    corpus_dir: str, *, tokenizer: Tokenizer, languages: Sequence[str], temperature: float
 ) -> None:
     """Registers a task of pairs per language, and their mixture."""
     feature = seqio.Feature(CodeVocabulary(tokenizer), add_eos=False, dtype=tf.int32)

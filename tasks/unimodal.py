@@ -14,7 +14,7 @@ from codet5p_jax.data.sources import CorpusSource
 from codet5p_jax.data.span_denoising import SpanDenoising
 from codet5p_jax.data.tokenization import tokenize_files
 from codet5p_jax.data.vocabulary import CodeVocabulary
-from codet5p_jax.tokenizer import CodeTokenizer
+from codet5p_jax.tokenizer import Tokenizer
 from tasks.languages import add_mixture
 
 OBJECTIVES = {
@@ -33,7 +33,7 @@ OBJECTIVE_RATES: Mapping[str, int | float] = MappingProxyType(
 def register(
     corpus_dir: str,
     *,
-    tokenizer: CodeTokenizer,
+    tokenizer: Tokenizer,
     languages: Sequence[str],
     temperature: float,
     objective_rates: Mapping[str, int | float],

@@ -1,6 +1,9 @@
 """Tests of codet5p_jax.tokenizer, against the tokenizers and transformers libraries."""
 
+import ast
+import itertools
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -11,12 +14,19 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codet5p_jax.tokenizer import CodeTokenizer, train_tokenizer
+from codet5p_jax.tokenizer import (
+    CodeGenTokenizer,
+    CodeTokenizer,
+    load_tokenizer,
+    train_tokenizer,
+)
+from tests.codegen_folder import END, RUNS, write_codegen_folder
 
 STDLIB = pathlib.Path(sysconfig.get_paths()["stdlib"])
 TEXTS = [path.read_text("utf-8") for path in sorted(STDLIB.glob("[a-d]*.py"))[:30]]
 HELD_OUT = [path.read_text("utf-8")[:20_000] for path in sorted(STDLIB.glob("[s-z]*.py"))[:20]]
-CODET5 = pathlib.Path(__file__).parents[2] / "shared" / "data" / "codet5_tokenizer"
+BESIDE = pathlib.Path(__file__).parents[2] / "shared" / "data" / "codet5_tokenizer"
+CODET5 = pathlib.Path(os.environ.get("CODET5_TOKENIZER_DIR", BESIDE))  # the released one
 
 
 @pytest.fixture(scope="module")
@@ -140,15 +150,39 @@ def test_saved_tokenizer_loads_in_transformers(tokenizer, tmp_path):
 
 
 @pytest.mark.skipif(not CODET5.exists(), reason="the released tokenizer is not on this machine")
-def test_released_tokenizer_gives_the_ids_of_transformers():
+def test_released_tokenizer_gives_the_ids_of_transformers_on_ten_thousand_functions():
     transformers = pytest.importorskip("transformers")
     released = CodeTokenizer.from_directory(CODET5)
     assert released.vocab_size == 32_100 and released.sentinel_id(0) == 32_099
-    reference = transformers.RobertaTokenizer(
-        vocab=str(CODET5 / "vocab.json"), merges=str(CODET5 / "merges.txt")
+    files = (str(CODET5 / "vocab.json"), str(CODET5 / "merges.txt"))
+    names = (
+        ("vocab", "merges")
+        if int(transformers.__version__[0]) > 4
+        else ("vocab_file", "merges_file")
     )
-    for text in HELD_OUT:
-        assert released.encode(text) == reference(text, add_special_tokens=False)["input_ids"]
+    reference = transformers.RobertaTokenizerFast(**dict(zip(names, files, strict=True)))
+    functions = list(itertools.islice(_functions_of_installed_packages(), 10_000))
+    assert len(set(functions)) == 10_000
+    expected = reference(functions, add_special_tokens=False)["input_ids"]
+    assert released.encode_batch(functions) == expected
+    enclosed = reference(functions[:100])["input_ids"]
+    assert enclosed == [[1, *released.encode(text), 2] for text in functions[:100]]
+
+
+def _functions_of_installed_packages():
+    """Source of the functions of the standard library and the packages of tests, none twice."""
+    seen = set()
+    packages = pathlib.Path(sysconfig.get_paths()["purelib"])
+    roots = (packages / name for name in ("numpy", "jax", "flax", "seqio", "pygments", "rich"))
+    for path in sorted(itertools.chain(STDLIB.glob("*.py"), *(r.rglob("*.py") for r in roots))):
+        text = path.read_text("utf-8", errors="ignore")
+        lines = text.split("\n")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno < 400:
+                function = "\n".join(lines[node.lineno - 1 : node.end_lineno])
+                if function not in seen:
+                    seen.add(function)
+                    yield function
 
 
 def test_importing_the_tokenizer_leaves_tensorflow_and_jax_out():
@@ -192,3 +226,109 @@ def test_damaged_files_are_named(saved, tmp_path):
 def test_there_are_a_hundred_sentinels(tokenizer):
     with pytest.raises(ValueError, match="No sentinel 100"):
         tokenizer.sentinel_id(100)
+
+
+@pytest.fixture(scope="module")
+def codegen_dir(tmp_path_factory):
+    return write_codegen_folder(tmp_path_factory.mktemp("codegen"), TEXTS)
+
+
+@pytest.fixture(scope="module")
+def codegen(codegen_dir):
+    return load_tokenizer(codegen_dir)
+
+
+def test_ids_of_codegen_stay_and_ours_follow(codegen):
+    assert isinstance(codegen, CodeGenTokenizer)
+    assert codegen.bos_id == codegen.eos_id == codegen.pad_id == 599
+    assert codegen.base_size == 600 + len(RUNS) == 638  # 50,295 in the released one
+    assert [codegen.sentinel_id(0), codegen.sentinel_id(99)] == [638, 737]
+    assert [codegen.clm_id, codegen.match_id, codegen.tdec_id, codegen.cdec_id] == [
+        *(738, 739, 740, 741),
+    ]
+    assert codegen.vocab_size == 742
+    shown = codegen.decode(range(638, 742), skip_special_tokens=False)
+    assert shown.startswith("<extra_id_0><extra_id_1>")
+    assert shown.endswith("<extra_id_99>[CLM][ENC][TDEC][CDEC]")
+
+
+def test_codegen_gives_the_ids_of_its_own_file(codegen, codegen_dir):
+    reference = tokenizers.Tokenizer.from_file(str(codegen_dir / "tokenizer.json"))
+    for text in [*HELD_OUT, "\t\t\tx", "x" + " " * 75 + "y", "\r\n\r\n \t "]:
+        assert codegen.encode(text) == reference.encode(text).ids
+
+
+def test_codegen_gives_the_ids_of_transformers(codegen, codegen_dir, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    codegen.save(tmp_path)
+    theirs = transformers.AutoTokenizer.from_pretrained(codegen_dir)
+    saved = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert len(saved) == codegen.vocab_size
+    for text in HELD_OUT[:10]:
+        ids = codegen.encode(text)
+        assert theirs(text)["input_ids"] == saved(text)["input_ids"] == ids
+
+
+def test_runs_of_whitespace_are_one_id_each_and_a_word_each(codegen):
+    [(ids, starts)] = codegen.encode_with_word_starts(["f(\n        x)"])
+    eight = 600 + RUNS.index(" " * 8)
+    place = ids.index(eight)
+    around = [*codegen.encode("\n"), eight, *codegen.encode("x")]
+    assert ids[place - 1 : place + 2] == around and starts[place : place + 2] == [True, True]
+
+
+_PIECES = (
+    "<s>",
+    "</s>",
+    "<pad>",
+    "<extra_id_0>",
+    "[CLM]",
+    END,
+    "\0",
+    "\r\n",
+    "   ",
+    "\t\t",
+    "é漢🎉",
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.one_of(st.sampled_from(_PIECES), st.text(max_size=4)), max_size=8).map("".join))
+def test_decoding_inverts_encoding_of_codegen_and_no_text_is_a_special_token(codegen, text):
+    ids = codegen.encode(text)
+    assert codegen.decode(ids) == text
+    assert codegen.eos_id not in ids and all(i < codegen.base_size for i in ids)
+
+
+def test_codegen_is_saved_and_read_back(codegen, tmp_path):
+    codegen.save(tmp_path)
+    read = load_tokenizer(tmp_path)
+    assert read.fingerprint == codegen.fingerprint and read.vocab_size == codegen.vocab_size
+    assert CodeGenTokenizer.from_directory(tmp_path).encode(HELD_OUT[0]) == read.encode(HELD_OUT[0])
+
+
+def test_codegen_is_read_without_tokenizer_json_too(codegen, codegen_dir, tmp_path):
+    for name in ("vocab.json", "merges.txt", "added_tokens.json"):
+        (tmp_path / name).write_bytes((codegen_dir / name).read_bytes())
+    assert load_tokenizer(tmp_path).fingerprint == codegen.fingerprint
+    (tmp_path / "added_tokens.json").unlink()
+    with pytest.raises(ValueError, match=r"no added tokens for runs of whitespace: this is GPT-2"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"  ": 700}))
+    with pytest.raises(
+        ValueError, match=r"1 added tokens have the ids \[700\].*expected 600\.\.600"
+    ):
+        load_tokenizer(tmp_path)
+
+
+def test_the_folder_says_whose_tokenizer_it_holds(saved, codegen_dir):
+    assert isinstance(load_tokenizer(saved), CodeTokenizer)
+    with pytest.raises(ValueError, match=r'Ids 0\.\.4 of the vocabulary are ! " # \$ %'):
+        CodeTokenizer.from_directory(codegen_dir)
+    with pytest.raises(ValueError, match=r"CodeGen has <\|endoftext\|>; this one has not"):
+        CodeGenTokenizer.from_directory(saved)
+
+
+def test_codegen_has_a_hundred_sentinels(codegen):
+    with pytest.raises(ValueError, match="No sentinel -1"):
+        codegen.sentinel_id(-1)

@@ -25,11 +25,11 @@ def run(arguments: argparse.Namespace) -> None:
 
     import tasks
     from codet5p_jax.data.offline_cache import OfflineCache
-    from codet5p_jax.tokenizer import CodeTokenizer
+    from codet5p_jax.tokenizer import load_tokenizer
 
     start = time.monotonic()
     tasks.register(arguments.corpus, arguments.tokenizer)
-    origin = tasks.origin(arguments.corpus, CodeTokenizer.from_directory(arguments.tokenizer))
+    origin = tasks.origin(arguments.corpus, load_tokenizer(arguments.tokenizer))
     names = dict.fromkeys(  # each once, though several mixtures may draw from it
         task.name for mixture in tasks.MIXTURES for task in seqio.MixtureRegistry.get(mixture).tasks
     )

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from codet5p_jax.data.blocks import Block
 from codet5p_jax.data.slices import enclose, row_bounds
-from codet5p_jax.tokenizer import CodeTokenizer
+from codet5p_jax.tokenizer import Tokenizer
 
 BOUNDARY_TOKENS = 2  # <s> and </s>
 
@@ -22,7 +22,7 @@ class EnclosePairs:
             generating text.
     """
 
-    tokenizer: CodeTokenizer
+    tokenizer: Tokenizer
     names: tuple[tuple[str, str], ...] = (("text", "text"), ("code", "code"))
 
     def __call__(

@@ -13,7 +13,7 @@ import tensorflow as tf
 from codet5p_jax.data.blocks import Block
 from codet5p_jax.data.chunking import cut_files
 from codet5p_jax.data.slices import enclose
-from codet5p_jax.tokenizer import CodeTokenizer
+from codet5p_jax.tokenizer import Tokenizer
 
 BOUNDARY_TOKENS = 2  # <s> and </s>
 
@@ -28,7 +28,7 @@ class SplitAtPivot:
         max_prefix: Largest part to encode, as a share of the chunk.
     """
 
-    tokenizer: CodeTokenizer
+    tokenizer: Tokenizer
     min_prefix: float = 0.1
     max_prefix: float = 0.9
 
@@ -90,7 +90,7 @@ class PredictAll:
         tokenizer: Its ids are used, nothing is encoded.
     """
 
-    tokenizer: CodeTokenizer
+    tokenizer: Tokenizer
 
     def __call__(
         self, block: Block, *, seed: tf.Tensor, sequence_length: Mapping[str, int]

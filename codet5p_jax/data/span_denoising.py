@@ -18,7 +18,7 @@ from codet5p_jax.data.blocks import Block
 from codet5p_jax.data.chunking import concatenate_and_cut
 from codet5p_jax.data.slices import concatenate_slices, interleave, row_bounds
 from codet5p_jax.data.tokenization import MAX_WORD_TOKENS
-from codet5p_jax.tokenizer import NUM_SENTINELS, CodeTokenizer
+from codet5p_jax.tokenizer import NUM_SENTINELS, Tokenizer
 
 BOUNDARY_TOKENS = 2  # <s> and </s>
 
@@ -35,7 +35,7 @@ class SpanDenoising:
             1..max_span_words tokens, which may begin and end within a word.
     """
 
-    tokenizer: CodeTokenizer
+    tokenizer: Tokenizer
     density: float = 0.15
     max_span_words: int = 5
     whole_words: bool = True

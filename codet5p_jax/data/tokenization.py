@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from codet5p_jax.data.blocks import Block
-from codet5p_jax.tokenizer import CodeTokenizer
+from codet5p_jax.tokenizer import Tokenizer
 
 # Longer words (a line of dashes, an encoded picture) are cut, so that chunks can end between words.
 MAX_WORD_TOKENS = 16
@@ -15,7 +15,7 @@ MAX_WORD_TOKENS = 16
 def tokenize_files(
     block: Block,
     *,
-    tokenizer: CodeTokenizer,
+    tokenizer: Tokenizer,
     seed: object = None,
     sequence_length: Mapping[str, int] | None = None,
 ) -> Block:
@@ -39,7 +39,7 @@ def tokenize_files(
 def tokenize_pairs(
     block: Block,
     *,
-    tokenizer: CodeTokenizer,
+    tokenizer: Tokenizer,
     seed: object = None,
     sequence_length: Mapping[str, int] | None = None,
 ) -> Block:

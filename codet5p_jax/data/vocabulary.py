@@ -1,5 +1,6 @@
 """The tokenizer as a `seqio.Vocabulary`, so that SeqIO's tasks and tools can use it."""
 
+import math
 from collections.abc import Sequence
 from typing import final
 
@@ -7,17 +8,22 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from codet5p_jax.tokenizer import CodeTokenizer
+from codet5p_jax.tokenizer import Tokenizer
 
 
 @final
 class CodeVocabulary(seqio.Vocabulary):
-    """SeqIO's view of a `CodeTokenizer`; equal tokenizers give equal vocabularies."""
+    """SeqIO's view of a `Tokenizer`; equal tokenizers give equal vocabularies."""
 
-    def __init__(self, tokenizer: CodeTokenizer):
+    def __init__(self, tokenizer: Tokenizer):
         """Wraps `tokenizer`."""
         super().__init__()
         self.tokenizer = tokenizer
+
+    @property
+    def pad_id(self) -> int:
+        """Id of padding, which decodes to nothing: SeqIO puts it behind the end of a sequence."""
+        return self.tokenizer.pad_id
 
     @property
     def bos_id(self) -> int:
@@ -30,8 +36,8 @@ class CodeVocabulary(seqio.Vocabulary):
         return self.tokenizer.eos_id
 
     @property
-    def unk_id(self) -> int:
-        """Id of `<unk>`, which is `[CLM]` too."""
+    def unk_id(self) -> int | None:
+        """Id of `<unk>`, which is `[CLM]` too; None in CodeGen's vocabulary."""
         return self.tokenizer.unk_id
 
     @property
@@ -45,16 +51,19 @@ class CodeVocabulary(seqio.Vocabulary):
         return self.tokenizer.decode(ids)
 
     def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
-        def encode(text):
-            return np.array(self._encode(np.asarray(text).item().decode("utf-8")), np.int32)
+        def encode(text: bytes) -> np.ndarray:
+            return np.array(self._encode(text.decode("utf-8")), np.int32)
 
         return tf.ensure_shape(tf.numpy_function(encode, [s], tf.int32), [None])
 
     def _decode_tf(self, ids: tf.Tensor) -> tf.Tensor:
-        def decode(rows):
-            return self._decode(rows.tolist()).encode("utf-8")
+        def decode(ids: np.ndarray) -> np.ndarray:
+            rows = ids.reshape(math.prod(ids.shape[:-1]), ids.shape[-1]).tolist()
+            texts = [self._decode(row).encode("utf-8") for row in rows]
+            # Not an array of bytes, which would lose NULs at the end of a text.
+            return np.array(texts, object).reshape(ids.shape[:-1])
 
-        return tf.numpy_function(decode, [ids], tf.string)
+        return tf.ensure_shape(tf.numpy_function(decode, [ids], tf.string), ids.shape[:-1])
 
     def __eq__(self, other: object) -> bool:
         return (
