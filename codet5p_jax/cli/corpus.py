@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int | None:
 
 def _build(arguments: argparse.Namespace) -> int:
     from codet5p_jax.corpus import build
-    from codet5p_jax.corpus.decontamination import read_names
+    from codet5p_jax.corpus.evaluation_sets import read_names
     from codet5p_jax.corpus.manifest import manifest_tables
     from codet5p_jax.corpus.recipes import load_recipe
     from codet5p_jax.corpus.sources import sources_of_path
