@@ -29,6 +29,8 @@ REQUIRES = [
     "detect-secrets>=1.5,<2",
     "zstandard>=0.22,<1",
     "license-expression>=30.4,<31",
+    "fsspec>=2024.6",
+    "huggingface-hub>=0.30,<3",  # hf:// addresses of fsspec
     # tokenizer and interchange
     "tokenizers>=0.21,<0.24",
     "safetensors>=0.5",

@@ -165,7 +165,7 @@ def _build(
     _run(placed, options, pipeline_args)
     counts, shards = pipeline.read_summary(str(partial))
     datasets.write_metadata(partial, shards)
-    by_file = [_BY_FILE] if any(source.split is None for source in placed) else []
+    by_file = [_BY_FILE] if any(_split_name(s) == "by file" for s in placed) else []
     manifest = make_manifest(
         recipe=name,
         recipe_digest=digest,
@@ -234,10 +234,14 @@ def _status(source: Source, status: str, reason: str = "") -> SourceStatus:
         name=source.name,
         ecosystem=source.ecosystem,
         version=source.version,
-        split=source.split or "by file",
+        split=_split_name(source),
         status=status,
         reason=reason,
     )
+
+
+def _split_name(source: Source) -> str:
+    return source.split or ("by file" if source.rows is None else "by repository")
 
 
 def _missing(fetched: Fetched) -> SourceStatus:

@@ -39,8 +39,14 @@ class Entry(NamedTuple):
     example: bytes
 
 
-def entry_of(record: Record, *, split: str, position: int) -> Entry:
-    """Returns `record` as an entry of `split`; `position` is its place in its file."""
+def entry_of(record: Record, *, split: str, position: int | str) -> Entry:
+    """Returns `record` as an entry of `split`.
+
+    Args:
+        record: The record.
+        split: Its split.
+        position: What tells it from others of its repository and path: its place in the file.
+    """
     documented = isinstance(record, CodeFunction) and bool(record.docstring)
     place = f"{record.repository}\0{record.path}\0{position}"
     return Entry(

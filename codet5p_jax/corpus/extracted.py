@@ -16,6 +16,7 @@ from codet5p_jax.corpus.chunks import write_chunk
 from codet5p_jax.corpus.deduplication import Entry
 from codet5p_jax.corpus.extraction import Counts, extract_source
 from codet5p_jax.corpus.filters import Filters
+from codet5p_jax.corpus.rows import fingerprint_of, is_remote
 from codet5p_jax.corpus.sources import Source
 
 _CHUNK_BYTES = 32 * 2**20  # of serialized records in memory; with their 5-grams about thrice that
@@ -95,7 +96,8 @@ def _batches(
 def _fingerprint(source: Source) -> str:
     """Returns 16 hex digits of what `source` says and of the sizes and times of its files."""
     stated = [json.dumps(dataclasses.asdict(source), sort_keys=True)]
-    for place in map(pathlib.Path, source.places):
+    stated += [fingerprint_of(place) for place in source.places if is_remote(place)]
+    for place in (pathlib.Path(place) for place in source.places if not is_remote(place)):
         files = sorted(place.rglob("*")) if place.is_dir() else [place]
         stats = ((file, file.lstat()) for file in files)
         stated += [f"{file} {stat.st_size} {stat.st_mtime_ns}" for file, stat in stats]

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 from codet5p_jax.corpus.deduplication import Entry, entry_of
 from codet5p_jax.corpus.filters import Filters, first_reason
 from codet5p_jax.corpus.parsing import ParsedFunction, parse_functions
+from codet5p_jax.corpus.reading import read_source
 from codet5p_jax.corpus.records import CodeFile, CodeFunction, SourceFile, code_id
 from codet5p_jax.corpus.secrets import scrub
-from codet5p_jax.corpus.sources import Rejection, Source, read_source
+from codet5p_jax.corpus.sources import Rejection, Source
 from codet5p_jax.corpus.splits import hashed_split
 
 Counts = collections.Counter[tuple[str, str]]  # (what is counted, its name)
@@ -40,39 +41,49 @@ def extract_source(
             counts = collections.Counter({("rejections", file.reason): 1})
             yield Extracted(files=[], functions=[], counts=counts)
         else:
-            yield extract_file(file, split=source.split, filters=filters)
+            by_repository = source.rows is not None and source.split is None
+            split = hashed_split(file.repository) if by_repository else source.split
+            yield extract_file(file, split=split, filters=filters, source=source.name)
 
 
-def extract_file(file: SourceFile, *, split: str | None, filters: Filters) -> Extracted:
+def extract_file(
+    file: SourceFile, *, split: str | None, filters: Filters, source: str | None = None
+) -> Extracted:
     """Returns the records of a file that passed the filters of files, without its secrets.
 
     Args:
         file: The file.
         split: Its split; None: by the hash of its repository and path.
         filters: Those of whole files, functions and documentation are applied.
+        source: Under which name it is counted; None: its repository's.
     """
+    source = file.repository if source is None else source
     split = split or hashed_split(f"{file.repository}/{file.path}")
     counts: Counts = collections.Counter(
         {
-            ("source files", file.repository): 1,
-            ("source bytes", file.repository): len(file.content),
-            (f"source licence {file.repository}", file.license): 1,
+            ("source files", source): 1,
+            ("source bytes", source): len(file.content),
+            (f"source licence {source}", file.license): 1,
         }
     )
     text, scrubbed = scrub(file.content.decode())
     counts.update({("scrubbed", kind): number for kind, number in scrubbed.items()})
     if scrubbed:
         file = dataclasses.replace(file, content=text.encode())
-    reason = first_reason(filters.whole_files, file)
+    reason = first_reason(filters.whole_files, file) if file.whole else None
     counts.update([] if reason is None else [("rejections", reason)])
-    files = [] if reason else [entry_of(_file_record(file), split=split, position=0)]
+    files = []
+    if file.whole and reason is None:
+        files.append(entry_of(_file_record(file), split=split, position=f"{file.origin}0"))
     functions = []
-    for position, parsed in enumerate(parse_functions(file.content, file.language)):
+    found = parse_functions(file.content, file.language)
+    counts.update([] if file.whole or found else [("rejections", "row: no function found")])
+    for position, parsed in enumerate(found):
         kept, reasons = _filtered(parsed, filters)
         counts.update(("rejections", reason) for reason in reasons)
         if kept is not None:
             record = _function_record(kept, file)
-            functions.append(entry_of(record, split=split, position=position))
+            functions.append(entry_of(record, split=split, position=f"{file.origin}{position}"))
     return Extracted(files=files, functions=functions, counts=counts)
 
 

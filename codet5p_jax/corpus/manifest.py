@@ -23,7 +23,7 @@ class SourceStatus:
         name: Name of the repository.
         ecosystem: Where it comes from.
         version: Its version; empty if unknown.
-        split: Its split; "by file" if its files are split one by one.
+        split: Its split; "by file" or "by repository" if its files or rows are.
         status: "used", "missing" or "empty".
         reason: Why it is missing or empty.
     """

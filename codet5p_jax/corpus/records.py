@@ -24,6 +24,9 @@ class SourceFile:
         path: Path inside the repository, with forward slashes.
         license: SPDX expression.
         language: Name of the programming language, a key of `languages.LANGUAGES`.
+        whole: Whether it is a whole file, not one function of it.
+        origin: Which of several of the same repository and path it is, as rows of data sets may
+            be; empty if there is one.
     """
 
     content: bytes
@@ -31,6 +34,8 @@ class SourceFile:
     path: str
     license: str
     language: str
+    whole: bool = True
+    origin: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,37 +1,35 @@
-"""Sources of code: packages, archives and directories, each one repository."""
+"""Sources of code: packages, archives and directories, each one repository, and files of rows.
 
-import codecs
+A file of rows is part of a data set; each of its rows is a file or a function of some repository.
+"""
+
 import dataclasses
 import itertools
 import os
 import pathlib
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Sequence
 
-from codet5p_jax.corpus import archives, licenses
+from codet5p_jax.corpus import archives, rows
 from codet5p_jax.corpus.fetch import Fetched
-from codet5p_jax.corpus.filters import Filters, first_reason
+from codet5p_jax.corpus.field_maps import FieldMap, find_field_map
 from codet5p_jax.corpus.languages import language_of
-from codet5p_jax.corpus.records import SourceFile
-from codet5p_jax.corpus.unpacking import ArchiveError, BombError
-
-_METADATA = re.compile(r"[^/]+\.dist-info/METADATA|PKG-INFO")
-_DEBIAN_DOC = re.compile(r"usr/share/doc/[^/]+/copyright")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where the files of one repository lie.
+    """Where the files of one repository lie, or some of the rows of a data set.
 
     Attributes:
-        name: Name of the repository.
-        ecosystem: Where it comes from: apt, npm, pip, directory, archive or installed.
+        name: Name of the repository, or of the file of rows.
+        ecosystem: Where it comes from: apt, npm, pip, directory, archive, installed or rows.
         version: Its version; empty if unknown.
         places: Archives, directories or single files.
-        split: Split of all its files; None: each file by a hash of its path.
+        split: Split of all its files; None: each file by a hash of its path, or of its repository
+            if they are rows.
         license: SPDX expression for files whose licence it does not state.
         languages: What is read of it; nothing given means everything.
         max_bytes: Source text taken of it at most; None: all.
+        rows: The columns of its rows; None: it is a repository.
     """
 
     name: str
@@ -42,6 +40,7 @@ class Source:
     license: str | None = None
     languages: tuple[str, ...] = ()
     max_bytes: int | None = None
+    rows: FieldMap | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,17 +77,38 @@ def with_unique_names(sources: Iterable[Source]) -> list[Source]:
     return list(unique.values())
 
 
-def sources_of_path(path: str | os.PathLike[str], *, license: str | None = None) -> list[Source]:
-    """Returns the repositories at `path`: an archive, a checkout, or a directory of either.
+def sources_of_path(
+    path: str | os.PathLike[str], *, license: str | None = None, field_map: str | None = None
+) -> list[Source]:
+    """Returns the repositories at `path`, or the files of rows of a data set.
 
-    A directory that is no git checkout holds one repository in each of its folders and archives.
+    A path is an archive, a checkout, or a directory of either. A directory that is no git checkout
+    holds one repository in each of its folders and archives. Files of rows are told by their
+    endings; a directory holds a data set if they outweigh its source code.
+
+    Args:
+        path: A path, or an address of a data set such as `hf://datasets/owner/name`.
+        license: SPDX expression for files whose licence is not stated.
+        field_map: The columns of a data set: one of `field_maps.NAMES`, or the path of a JSON
+            file; None: told by the columns.
 
     Raises:
         FileNotFoundError: Nothing is there.
+        ValueError: It is a data set whose columns fit no field map.
     """
+    address = os.fspath(path)
+    if rows.is_remote(address):
+        return _row_sources(rows.row_files(address), address, license, field_map)
     place = pathlib.Path(path).resolve()
     if not place.exists():
         raise FileNotFoundError(f"The source {path} does not exist; give a directory or archive.")
+    if field_map is not None or _is_data_set(place):
+        found = rows.row_files(str(place))
+        if not found:
+            raise FileNotFoundError(
+                f"The data set {path} holds no file that ends in {', '.join(rows.ROW_ENDINGS)}."
+            )
+        return _row_sources(found, str(place), license, field_map)
     if place.is_file() or (place / ".git").exists():
         return [_source_at(place, license=license)]
     inner = [p for p in sorted(place.iterdir()) if p.is_dir() or archives.is_archive(p)]
@@ -103,121 +123,35 @@ def _source_at(place: pathlib.Path, *, license: str | None) -> Source:
     return Source(name=place.name, ecosystem=ecosystem, places=(str(place),), license=license)
 
 
-def read_source(
-    source: Source, *, filters: Filters, allowed_licenses: Iterable[str] = licenses.PERMISSIVE
-) -> Iterator[SourceFile | Rejection]:
-    """Yields the files of `source` that pass, and a rejection for each other file of code.
-
-    Lines end with a newline alone, and a byte order mark is taken off.
-    """
-    allowed = frozenset(allowed_licenses)
-    taken = 0
-    for path, content in _read_places(source, filters=filters, license_of=_license_rule(source)):
-        if isinstance(content, Rejection):
-            yield content
-        elif source.max_bytes is not None and taken + len(content.content) > source.max_bytes:
-            yield Rejection(path, "file: beyond the share of its source")
-        elif not licenses.is_allowed(content.license, allowed):
-            yield Rejection(path, f"licence: {content.license}")
-        elif (reason := first_reason(filters.files, content)) is not None:
-            yield Rejection(path, reason)
-        else:
-            taken += len(content.content)
-            yield content
+def _is_data_set(place: pathlib.Path) -> bool:
+    if place.is_file():
+        return bool(rows.row_files(str(place)))
+    if (place / ".git").exists():
+        return False
+    sizes = {"rows": 0, "code": 0}
+    for member in archives.members(place):
+        kind = "rows" if rows.is_row_file(member.path) else "code"
+        if kind == "rows" or language_of(member.path) or archives.is_archive(member.path):
+            sizes[kind] += member.size
+    return sizes["rows"] > sizes["code"]
 
 
-def _read_places(
-    source: Source, *, filters: Filters, license_of: Callable[[str], str]
-) -> Iterator[tuple[str, SourceFile | Rejection]]:
-    for place in source.places:
-        try:
-            for member in archives.members(place):
-                read = _read_member(member, source, filters=filters, license_of=license_of)
-                if read is not None:
-                    yield member.path, read
-        except BombError:
-            yield place, Rejection(place, "archive: a bomb")
-        except ArchiveError as error:
-            yield place, Rejection(place, f"archive: {type(error.__cause__ or error).__name__}")
-
-
-def _read_member(
-    member: archives.Member,
-    source: Source,
-    *,
-    filters: Filters,
-    license_of: Callable[[str], str],
-) -> SourceFile | Rejection | None:
-    if language_of(member.path) is None and member.refused in (None, archives.TOO_LARGE):
-        return None  # what an archive should not hold is told whatever it is called
-    reason = member.refused or first_reason(filters.paths, member.path)
-    if reason is not None:
-        return Rejection(member.path, reason)
-    content = member.read().removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")
-    language = language_of(member.path, content)
-    if language is None or (source.languages and language not in source.languages):
-        return None
-    return SourceFile(
-        content=content,
-        repository=source.name,
-        path=member.path,
-        license=license_of(member.path),
-        language=language,
-    )
-
-
-def _license_rule(source: Source) -> Callable[[str], str]:
-    """A function from the path of a file to its licence, after what the source says of itself."""
-    debian = [place for place in source.places if ".debian.tar." in place]
-    rules = _debian_copyright(debian[0]) if debian else licenses.DebianCopyright(())
-    general = licenses.UNKNOWN
-    if not licenses.is_known(rules.license_of("*")):
-        stated = (_stated_license(place) for place in source.places if place not in debian)
-        general = next((name for name in stated if licenses.is_known(name)), licenses.UNKNOWN)
-    if not licenses.is_known(general) and source.license is not None:
-        general = licenses.spdx(source.license)
-
-    def license_of(path: str) -> str:
-        own = rules.license_of(path)
-        return own if licenses.is_known(own) or general == licenses.UNKNOWN else general
-
-    return license_of
-
-
-def _debian_copyright(place: str) -> licenses.DebianCopyright:
-    text = _first_text(place, lambda path: path == "copyright")
-    return licenses.DebianCopyright.parse(text)
-
-
-def _stated_license(place: str) -> str:
-    """What a place says of all its files; the first of its statements that is known."""
-    if not (pathlib.Path(place).is_dir() or archives.is_archive(place)):
-        return licenses.UNKNOWN
-    if place.endswith(".deb"):
-        text = _first_text(place, _DEBIAN_DOC.fullmatch)
-        return licenses.DebianCopyright.parse(text).license_of_all()
-    statements = (read(_first_text(place, wanted)) for wanted, read in _statements(place))
-    return next((name for name in statements if licenses.is_known(name)), licenses.UNKNOWN)
-
-
-def _statements(place: str) -> list[tuple[Callable[[str], object], Callable[[str], str]]]:
-    """Where a place may say its licence, and how that is read."""
-    metadata = (_METADATA.fullmatch, licenses.license_of_wheel)
-    package = ("package.json".__eq__, licenses.license_of_package_json)
-    text = (licenses.is_license_file, licenses.license_of_text)
-    if place.endswith(".whl"):
-        return [metadata]
-    if place.endswith(".tgz"):
-        return [package, text]
-    return [text, package] if pathlib.Path(place).is_dir() else [text]
-
-
-def _first_text(place: str, wanted: Callable[[str], object]) -> str:
-    """The text of the first member whose path is wanted; empty if there is none."""
-    try:
-        for member in archives.members(place):
-            if member.refused is None and wanted(member.path):
-                return member.read().decode(errors="replace")
-    except ArchiveError:
-        return ""  # reading its files reports the error
-    return ""
+def _row_sources(
+    files: Sequence[str], root: str, license: str | None, field_map: str | None
+) -> list[Source]:
+    columns = find_field_map(files[0], rows.columns_of(files[0]), field_map)
+    data_set = root.rstrip("/").rpartition("/")[2].partition("@")[0]
+    paths = [file.partition("::")[0] for file in files]
+    # commonpath would make one slash of the three of an address.
+    folder = os.path.commonprefix(paths).rpartition("/")[0] + "/"  # noqa: RUF071
+    names = [path.removeprefix(folder) for path in paths]
+    return [
+        Source(
+            name=name if name == data_set else f"{data_set}/{name}",
+            ecosystem="rows",
+            places=(file,),
+            license=license,
+            rows=columns,
+        )
+        for file, name in zip(files, names, strict=True)
+    ]

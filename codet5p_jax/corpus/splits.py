@@ -30,15 +30,17 @@ def assign_splits(sources: Sequence[Source]) -> list[Source]:
     The others go by the hash of their name. If that leaves a split without any source, the source
     with the smallest hash fills it, of those whose own split has another one. With fewer than
     three sources, all unpinned, every file goes by the hash of its own path (`split` stays None):
-    held-out files then share a repository with training.
+    held-out files then share a repository with training. Files of rows keep None too: each of
+    their rows goes by the hash of its repository.
     """
-    if len(sources) < len(SPLITS) and all(source.split is None for source in sources):
+    whole = [source for source in sources if source.rows is None]
+    if len(whole) < len(SPLITS) and all(source.split is None for source in whole):
         return list(sources)
-    splits = {s.name: s.split or hashed_split(s.name) for s in sources}
-    free = sorted((s.name for s in sources if s.split is None), key=hashed_share)
+    splits = {s.name: s.split or hashed_split(s.name) for s in whole}
+    free = sorted((s.name for s in whole if s.split is None), key=hashed_share)
     for split in ("test", "validation", "train"):
         if split not in splits.values():
             sizes = collections.Counter(splits.values())
             taken = next((name for name in free if sizes[splits[name]] > 1), None)
             splits |= {taken: split} if taken else {}
-    return [dataclasses.replace(source, split=splits[source.name]) for source in sources]
+    return [dataclasses.replace(s, split=splits.get(s.name, s.split)) for s in sources]

@@ -31,9 +31,19 @@ class Readable(Protocol):
 class ArchiveError(ValueError):
     """An archive that cannot be read."""
 
+    @property
+    def reason(self) -> str:
+        """Why it was left out, for the manifest."""
+        return f"archive: {type(self.__cause__ or self).__name__}"
+
 
 class BombError(ArchiveError):
     """An archive that grows beyond all measure when unpacked."""
+
+    @property
+    def reason(self) -> str:
+        """Why it was left out, for the manifest."""
+        return "archive: a bomb"
 
 
 class CountedStream(io.RawIOBase):

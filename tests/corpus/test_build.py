@@ -53,6 +53,40 @@ def test_a_recipe_becomes_a_corpus_with_a_manifest(repositories, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c"]
 
 
+def test_a_data_set_becomes_a_corpus_split_by_repository(tmp_path):
+    """Two files hold functions of the same repositories, as the shards of CodeSearchNet may."""
+    code = "def area_{0}(radius):\n    square = radius * {0}\n    return 3 * square + {0}"
+    for shard in "ab":
+        rows = [
+            {
+                "repo": f"octo/{number % 40}",
+                "path": "shapes.py",
+                "func_name": f"area_{number}",
+                "original_string": code.format(number),
+                "docstring": "",
+                "language": "python",
+            }
+            for number in range(ord(shard) * 100, ord(shard) * 100 + 80)
+        ]
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / f"{shard}.jsonl").write_text(lines)
+    sources = sources_of_path(tmp_path, license="MIT")
+    manifest = build_from_sources(sources, tmp_path / "c", num_shards=2)
+    assert [(s["name"][-7:], s["split"], s["files"]) for s in manifest["sources"]] == [
+        ("a.jsonl", "by repository", 80),
+        ("b.jsonl", "by repository", 80),
+    ]
+    assert manifest["notes"] == []
+    repositories = {
+        split: {
+            r["repository"] for r in read_dataset(tmp_path / "c", "code_functions", split=split)
+        }
+        for split in ("train", "validation", "test")
+    }
+    assert {len(names) > 0 for names in repositories.values()} == {True}
+    assert not repositories["train"] & (repositories["validation"] | repositories["test"])
+
+
 def test_a_corpus_that_is_there_is_kept(repositories, tmp_path):
     clients = _client_of(repositories)
     first = build_from_recipe(_recipe(NAMES), tmp_path / "c", clients=clients)

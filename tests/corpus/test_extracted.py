@@ -1,7 +1,9 @@
 """Tests of codet5p_jax.corpus.extracted: what a killed build finds again."""
 
+import json
 import os
 
+import fsspec
 import pytest
 
 from codet5p_jax.corpus import extracted as module
@@ -63,3 +65,19 @@ def test_a_large_source_is_written_in_several_chunks(source, tmp_path, monkeypat
         for found in (whole, parts)
     ]
     assert ids[0] == ids[1]
+
+
+def test_rows_behind_an_address_that_changed_are_extracted_again(tmp_path):
+    code = "def area(radius):\n    square = radius * radius\n    return 3 * square\n"
+    row = {"code": code, "repo_name": "o/a", "path": "a.py", "language": "Python", "license": "mit"}
+    system = fsspec.filesystem("memory")
+    try:
+        for number in (1, 1, 2):
+            content = (json.dumps(row) + "\n").encode() * number
+            if not system.exists("/a.jsonl") or system.cat("/a.jsonl") != content:
+                system.pipe("/a.jsonl", content)
+            (source,) = sources_of_path("memory://a.jsonl")
+            _extracted(source, tmp_path)
+    finally:
+        system.rm("/a.jsonl")
+    assert count_extracted(tmp_path) == 2

@@ -2,8 +2,8 @@
 
 from codet5p_jax.corpus.filters import Filters
 from codet5p_jax.corpus.installed import installed_sources
+from codet5p_jax.corpus.reading import read_source
 from codet5p_jax.corpus.records import SourceFile
-from codet5p_jax.corpus.sources import read_source
 
 
 def test_the_standard_library_is_there_without_any_network():

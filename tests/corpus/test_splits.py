@@ -2,6 +2,7 @@
 
 import collections
 
+from codet5p_jax.corpus.field_maps import FieldMap
 from codet5p_jax.corpus.sources import Source
 from codet5p_jax.corpus.splits import assign_splits, hashed_split
 
@@ -43,3 +44,11 @@ def test_a_split_does_not_depend_on_the_other_repositories():
 
 def test_one_or_two_repositories_are_split_by_file():
     assert [s.split for s in assign_splits(_sources(["x", "y"]))] == [None, None]
+
+
+def test_files_of_rows_have_no_split_of_their_own_and_fill_none():
+    rows = _sources("abcd", rows=FieldMap(name="m", content="c", repository="r", path="p"))
+    assert [s.split for s in assign_splits(rows)] == [None] * 4
+    mixed = {s.name: s.split for s in assign_splits([*rows, *_sources(["x", "y", "z"])])}
+    assert {mixed[name] for name in "abcd"} == {None}
+    assert {mixed[name] for name in "xyz"} == {"train", "validation", "test"}
