@@ -96,6 +96,10 @@ class Tokenizer(abc.ABC):
         return self.match_id + 2
 
     @abc.abstractmethod
+    def with_task_tokens(self) -> "Tokenizer":
+        """Returns this tokenizer with `[ENC]`, `[TDEC]` and `[CDEC]` among its ids."""
+
+    @abc.abstractmethod
     def _huggingface_config(self) -> dict[str, Any]:
         """Contents of tokenizer_config.json, in addition to those of special_tokens_map.json."""
 
@@ -324,6 +328,10 @@ class CodeGenTokenizer(Tokenizer):
     def match_id(self) -> int:
         """Id of `[ENC]`: first decoder token of matching."""
         return self.clm_id + 1
+
+    def with_task_tokens(self) -> "CodeGenTokenizer":
+        """Returns this tokenizer: they are always among its ids."""
+        return self
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -1,5 +1,9 @@
-"""SeqIO registrations of the tasks and mixtures, one task per language and objective."""
+"""SeqIO registrations of the tasks and mixtures, one task per language and objective.
 
+Instructions are registered where a file of them is given.
+"""
+
+import hashlib
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -12,7 +16,7 @@ from codet5p_jax.data.offline_cache import check_origin
 from codet5p_jax.data.span_denoising import SpanDenoising
 from codet5p_jax.data.vocabulary import CodeVocabulary
 from codet5p_jax.tokenizer import Tokenizer, load_tokenizer
-from tasks import bimodal, unimodal
+from tasks import bimodal, instruction, unimodal
 from tasks.languages import LANGUAGES, SAMPLING_TEMPERATURE
 
 MIXTURES = (*unimodal.MIXTURES, *bimodal.MIXTURES)
@@ -28,6 +32,7 @@ def register(
     cache_dir: str | pathlib.Path | None = None,
     objective_rates: Mapping[str, int | float] = OBJECTIVE_RATES,
     mask_whole_words: bool = True,
+    instruction_files: Mapping[str, str] | None = None,
 ) -> None:
     """Registers all tasks and mixtures over a corpus. A second time, it only checks.
 
@@ -39,9 +44,10 @@ def register(
         cache_dir: Where `codet5p cache` wrote the tasks, for DatasetConfig.use_cached.
         objective_rates: Examples of each objective in the mixture `unimodal`, in proportion.
         mask_whole_words: Whether span denoising masks runs of words, or of tokens.
+        instruction_files: Name -> file in Alpaca's format, for the tasks instruction_NAME.
 
     Raises:
-        FileNotFoundError: If the corpus or the tokenizer is not there.
+        FileNotFoundError: If the corpus, the tokenizer or a file is not there.
         ValueError: If the tasks are registered with other arguments already, or the cache was
             written with another corpus or tokenizer.
     """
@@ -55,8 +61,10 @@ def register(
         "mask_whole_words": mask_whole_words,
     }
     if cache_dir is not None:
-        check_origin(cache_dir, origin(corpus_dir, tokenizer))
+        check_origin(cache_dir, origin(corpus_dir, tokenizer, instruction_files))
         seqio.add_global_cache_dirs([str(cache_dir)])
+    if instruction_files:
+        instruction.register(instruction_files, tokenizer=tokenizer, temperature=temperature)
     if MIXTURES[0] in seqio.MixtureRegistry.names():
         _check_registered(wanted)
         return
@@ -89,11 +97,19 @@ def registered_vocabulary(
     return CodeVocabulary(load_tokenizer(tokenizer_dir))
 
 
-def origin(corpus_dir: str | pathlib.Path, tokenizer: Tokenizer) -> dict[str, str]:
+def origin(
+    corpus_dir: str | pathlib.Path,
+    tokenizer: Tokenizer,
+    instruction_files: Mapping[str, str] | None = None,
+) -> dict[str, str]:
     """Returns the fingerprints that a cache of the tasks depends on."""
     manifest = pathlib.Path(corpus_dir) / "manifest.json"
     corpus = json.loads(manifest.read_text())["fingerprint"] if manifest.exists() else "unknown"
-    return {"corpus": corpus, "tokenizer": tokenizer.fingerprint}
+    instructions = {
+        f"{instruction.MIXTURE}_{name}": hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+        for name, path in (instruction_files or {}).items()
+    }
+    return {"corpus": corpus, "tokenizer": tokenizer.fingerprint, **instructions}
 
 
 def _check_registered(wanted: dict[str, object]) -> None:

@@ -1,7 +1,9 @@
 """`codet5p cache`: tokenises a corpus once, into SeqIO's offline cache of all tasks."""
 
 import argparse
+import re
 import time
+from collections.abc import Sequence
 
 from codet5p_jax.progress import progress
 
@@ -17,6 +19,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=8,
         help="record files per split; best a multiple of the virtual shards (default: 8)",
     )
+    parser.add_argument(
+        "--instructions",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="file of instructions in Alpaca's format, for the task instruction_NAME; repeatable",
+    )
+
+
+def instruction_files(pairs: Sequence[str]) -> dict[str, str]:
+    """Returns name -> path of files of instructions.
+
+    Args:
+        pairs: NAME=PATH of each.
+
+    Raises:
+        ValueError: If one is of another form.
+    """
+    for pair in pairs:
+        if not re.fullmatch(r"\w+=.+", pair):
+            raise ValueError(f"--instructions={pair} is not of the form NAME=PATH.")
+    return dict(pair.split("=", 1) for pair in pairs)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -28,10 +52,12 @@ def run(arguments: argparse.Namespace) -> None:
     from codet5p_jax.tokenizer import load_tokenizer
 
     start = time.monotonic()
-    tasks.register(arguments.corpus, arguments.tokenizer)
-    origin = tasks.origin(arguments.corpus, load_tokenizer(arguments.tokenizer))
+    files = instruction_files(arguments.instructions)
+    tasks.register(arguments.corpus, arguments.tokenizer, instruction_files=files)
+    origin = tasks.origin(arguments.corpus, load_tokenizer(arguments.tokenizer), files)
+    mixtures = [*tasks.MIXTURES, *([tasks.instruction.MIXTURE] if files else [])]
     names = dict.fromkeys(  # each once, though several mixtures may draw from it
-        task.name for mixture in tasks.MIXTURES for task in seqio.MixtureRegistry.get(mixture).tasks
+        task.name for mixture in mixtures for task in seqio.MixtureRegistry.get(mixture).tasks
     )
     with progress("tokenising", unit="records") as shown:
         cache = OfflineCache(

@@ -58,6 +58,7 @@ def train(
     language_temperature: float | None = None,
     objective_rates: Mapping[str, int | float] | None = None,
     mask_whole_words: bool = True,
+    instruction_files: Mapping[str, str] | None = None,
     recipe: str | None = None,
     initial_checkpoint_path: str | None = None,
     seed: int = 0,
@@ -85,6 +86,7 @@ def train(
         objective_rates: Examples of each objective in the mixture `unimodal`, in proportion; None
             means those of the paper's batches.
         mask_whole_words: Whether span denoising masks runs of words, or of tokens.
+        instruction_files: Name -> file in Alpaca's format, for the tasks instruction_NAME.
         recipe: What the run is called in its metadata and in the model card of its export.
         initial_checkpoint_path: MODEL_DIR whose newest parameters a new run starts from.
         seed: Root of the run's randomness.
@@ -106,6 +108,7 @@ def train(
         temperature=temperature,
         objective_rates=objective_rates or tasks.OBJECTIVE_RATES,
         mask_whole_words=mask_whole_words,
+        instruction_files=instruction_files,
     )
     check_streams(curriculum, batch_shapes=_batch_shapes, partitioner=partitioner)
     tokenizer = CodeTokenizer.from_directory(tokenizer_dir)
@@ -122,6 +125,7 @@ def train(
         "corpus": {"path": os.path.abspath(corpus_dir), "fingerprint": identity["corpus"]},
         "task_feature_lengths": _recorded_lengths(curriculum),
         "mask_whole_words": mask_whole_words,
+        "instruction_files": dict(instruction_files or {}),
         "mesh": dict(partitioner.mesh.shape),
         "versions": _versions(),
         "git_revision": _git_revision(),

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from codet5p_jax.data.blocks import Block, compose
 from codet5p_jax.data.cached_split import CachedSplitWriter
-from codet5p_jax.data.sources import CorpusSource
+from codet5p_jax.data.sources import RecordSource
 
 RECORDS_AT_ONCE = 1024
 ORIGIN_FILE = "origin.json"
@@ -57,8 +57,9 @@ class OfflineCache:
         """
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
-        check_origin(self.directory, origin or {})
-        (self.directory / ORIGIN_FILE).write_text(json.dumps(dict(origin or {}), indent=2) + "\n")
+        known = check_origin(self.directory, origin or {})
+        contents = json.dumps({**known, **(origin or {})}, indent=2) + "\n"
+        (self.directory / ORIGIN_FILE).write_text(contents)
         self.num_files = num_files
         self.on_records = on_records
         self._compiled: dict[tuple, Precache] = {}
@@ -94,7 +95,7 @@ class OfflineCache:
 
     def _write(
         self,
-        source: CorpusSource,
+        source: RecordSource,
         steps: Sequence[Callable],
         splits: Sequence[str],
         target: pathlib.Path,
@@ -109,7 +110,7 @@ class OfflineCache:
         os.replace(partial, target)
 
     def _write_split(
-        self, source: CorpusSource, precache: Precache, split: str, directory: pathlib.Path
+        self, source: RecordSource, precache: Precache, split: str, directory: pathlib.Path
     ) -> None:
         empty = precache(tf.constant([], tf.string), source.language)
         files = list(source.list_shards(split)) if source.num_input_examples(split) else []
@@ -122,7 +123,7 @@ class OfflineCache:
                 writer.write(precache(serialized, source.language))
                 self.on_records(writer.num_examples - before)
 
-    def _precache(self, source: CorpusSource, steps: Sequence[Callable]) -> Precache:
+    def _precache(self, source: RecordSource, steps: Sequence[Callable]) -> Precache:
         """Returns the steps as one function, compiled once for all languages."""
         parse, function = source.parser, compose(steps)
         key = (parse, *map(id, steps))
@@ -139,8 +140,8 @@ class OfflineCache:
         return self._compiled[key]
 
 
-def check_origin(directory: str | pathlib.Path, expected: Mapping[str, str]) -> None:
-    """Compares the fingerprints that a cache was written with; a new cache has none.
+def check_origin(directory: str | pathlib.Path, expected: Mapping[str, str]) -> dict[str, str]:
+    """Returns the fingerprints that a cache was written with; a new cache has none.
 
     Raises:
         ValueError: If one differs; the message says which.
@@ -153,14 +154,15 @@ def check_origin(directory: str | pathlib.Path, expected: Mapping[str, str]) -> 
                 f"The cache in {str(directory)!r} was written with {name} {origin[name]!r}, not "
                 f"{expected[name]!r}. Write another one: codet5p cache --out=DIR."
             )
+    return origin
 
 
-def _cacheable(task: seqio.Task) -> tuple[CorpusSource, list[Callable]]:
+def _cacheable(task: seqio.Task) -> tuple[RecordSource, list[Callable]]:
     """Returns the source, and the steps before the placeholder."""
-    if not isinstance(task.source, CorpusSource):
+    if not isinstance(task.source, RecordSource):
         raise ValueError(
             f"Task {task.name!r} reads from a {type(task.source).__name__}; `codet5p cache` reads "
-            "corpora. Write its cache with `seqio_cache_tasks`."
+            "corpora and instructions. Write its cache with `seqio_cache_tasks`."
         )
     steps = list(task.preprocessors)
     for index, step in enumerate(steps):

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from codet5p_jax.data.blocks import Block, BlockFunction, compose
 from codet5p_jax.data.cached_split import sizes_path
-from codet5p_jax.data.sources import CorpusSource
+from codet5p_jax.data.sources import RecordSource
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _cached_files(task: seqio.Task, split: str) -> RecordFiles:
 
 def _source_files(task: seqio.Task, split: str) -> RecordFiles:
     source = task.source
-    if not isinstance(source, CorpusSource):
+    if not isinstance(source, RecordSource):
         raise ValueError(
             f"Task {task.name!r} reads from a {type(source).__name__}, which can be read from any "
             "position only through the offline cache. Write it with `codet5p cache`, and set "
@@ -123,7 +123,7 @@ def _source_files(task: seqio.Task, split: str) -> RecordFiles:
         parse=source.parser,
         language=source.language,
         preprocessors=tuple(steps),
-        num_records=source.num_input_examples(split),
+        num_records=source.num_input_examples(split) or 0,
     )
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, final
+from typing import Any, Protocol, final, runtime_checkable
 
 import seqio
 import tensorflow as tf
@@ -15,6 +15,27 @@ from codet5p_jax.data.damaged_files import damage_named
 
 VERSION = "1.0.0"
 SPLITS = ("train", "validation", "test")
+
+
+@runtime_checkable
+class RecordSource(Protocol):
+    """A SeqIO data source whose records lie in TFRecord files, to be read from any byte on.
+
+    Attributes:
+        language: Language of the records to keep.
+    """
+
+    language: str
+
+    @property
+    def parser(self) -> "CorpusParser":
+        """What turns serialized records into a block."""
+
+    def list_shards(self, split: str) -> Sequence[str]:
+        """Returns the files of a split."""
+
+    def num_input_examples(self, split: str) -> int | None:
+        """Returns the number of records to keep."""
 
 
 @final

@@ -49,12 +49,8 @@ def tokenize_pairs(
     """
     documented = tf.strings.length(block["docstring"]) > 0
 
-    def tokenize(texts: np.ndarray) -> tuple[np.ndarray, ...]:
-        return _flatten(tokenizer.encode_batch(_strings(texts)))
-
     def column(name: str) -> tf.RaggedTensor:
-        texts = tf.boolean_mask(block[name], documented)
-        return _ragged(*tf.numpy_function(tokenize, [texts], [tf.int32] * 2))
+        return encode_column(tf.boolean_mask(block[name], documented), tokenizer)
 
     ids = tf.boolean_mask(block["id"], documented)
     hashed = tf.strings.to_hash_bucket_fast(ids, 2**31 - 1)
@@ -63,6 +59,15 @@ def tokenize_pairs(
         "code": column("code"),
         "pair_id": tf.cast(hashed, tf.int32),
     }
+
+
+def encode_column(texts: tf.Tensor, tokenizer: Tokenizer) -> tf.RaggedTensor:
+    """Returns the ids of each of `texts`, string [rows]: int32 [rows, None]."""
+
+    def encode(texts: np.ndarray) -> tuple[np.ndarray, ...]:
+        return _flatten(tokenizer.encode_batch(_strings(texts)))
+
+    return _ragged(*tf.numpy_function(encode, [texts], [tf.int32] * 2))
 
 
 def word_lengths(starts: Sequence[bool]) -> list[int]:

@@ -17,7 +17,7 @@ def test_every_objective_has_a_task_per_language_and_a_mixture(corpus_dir, token
         == set(tasks.MIXTURES)
         == {
             *("unimodal_span_denoising", "unimodal_seq2seq_clm", "unimodal_decoder_clm"),
-            *("unimodal", "bimodal_pairs"),
+            *("unimodal", "bimodal_pairs", "text_to_code", "code_to_text"),
         }
     )
     for mixture in tasks.MIXTURES:

@@ -1,0 +1,63 @@
+"""Instruction tuning: a task for each file of instructions, and their mixture."""
+
+import functools
+from collections.abc import Mapping
+
+import seqio
+import tensorflow as tf
+
+from codet5p_jax.data.blocks import BlockMap
+from codet5p_jax.data.instruction import (
+    FollowInstructions,
+    InstructionSource,
+    tokenize_instructions,
+)
+from codet5p_jax.data.mixtures import temperature_rate
+from codet5p_jax.data.vocabulary import CodeVocabulary
+from codet5p_jax.tokenizer import Tokenizer
+
+MIXTURE = "instruction"
+
+
+def register(files: Mapping[str, str], *, tokenizer: Tokenizer, temperature: float) -> None:
+    """Registers a task instruction_NAME for each file, and the mixture `instruction` of them.
+
+    A second time, it only checks.
+
+    Args:
+        files: Name of a task -> file in Alpaca's format.
+        tokenizer: Its ids are used.
+        temperature: Files are drawn in proportion to size ** (1 / temperature).
+
+    Raises:
+        FileNotFoundError: If a file is not there.
+        ValueError: If a file is not in Alpaca's format, or others are registered already.
+    """
+    if MIXTURE in seqio.MixtureRegistry.names():
+        _check_registered(files)
+        return
+    feature = seqio.Feature(CodeVocabulary(tokenizer), add_eos=False, dtype=tf.int32)
+    tokenize = BlockMap(functools.partial(tokenize_instructions, tokenizer=tokenizer))
+    follow = BlockMap(FollowInstructions(tokenizer))
+    sources = {name: InstructionSource(path) for name, path in files.items()}
+    for name, source in sources.items():
+        seqio.TaskRegistry.add(
+            f"{MIXTURE}_{name}",
+            source=source,
+            preprocessors=[tokenize, seqio.CacheDatasetPlaceholder(), follow],
+            output_features={"inputs": feature, "targets": feature},
+        )
+    rate = functools.partial(temperature_rate, temperature=temperature)
+    seqio.MixtureRegistry.add(MIXTURE, [(f"{MIXTURE}_{name}", rate) for name in files])
+
+
+def _check_registered(files: Mapping[str, str]) -> None:
+    registered = {
+        task.name.removeprefix(f"{MIXTURE}_"): task.source.path
+        for task in seqio.MixtureRegistry.get(MIXTURE).tasks
+    }
+    if registered != {name: str(path) for name, path in files.items()}:
+        raise ValueError(
+            f"The instructions {registered} are registered already in this process, not "
+            f"{dict(files)}. Use another process."
+        )

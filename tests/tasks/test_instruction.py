@@ -1,0 +1,97 @@
+import contextlib
+import json
+
+import pytest
+import seqio
+
+import tasks
+from codet5p_jax.data.batches import DatasetConfig, batches
+from codet5p_jax.data.offline_cache import OfflineCache
+
+pytestmark = pytest.mark.usefixtures("registry")
+LENGTHS = {"inputs": 200, "targets": 20}
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Two files, the second nine times as large."""
+    for name, count in (("small", 40), ("large", 360)):
+        records = [
+            {"instruction": f"Say {name} {i}.", "output": f"{name} {i}"} for i in range(count)
+        ]
+        (tmp_path / f"{name}.json").write_text(json.dumps(records))
+    return {name: str(tmp_path / f"{name}.json") for name in ("small", "large")}
+
+
+def _register(corpus_dir, tokenizer_dir, files, **options):
+    tasks.register(
+        corpus_dir, tokenizer_dir, languages=("ruby",), instruction_files=files, **options
+    )
+
+
+def test_each_file_is_a_task_and_the_mixture_draws_by_size(corpus_dir, tokenizer_dir, files):
+    _register(corpus_dir, tokenizer_dir, files, temperature=2.0)
+    mixture = seqio.MixtureRegistry.get("instruction")
+    rates = {task.name: mixture.get_rate(task) for task in mixture.tasks}
+    assert rates["instruction_large"] / rates["instruction_small"] == pytest.approx(3, rel=0.1)
+
+
+def test_examples_are_read_by_seqio(corpus_dir, tokenizer_dir, files, tokenizer):
+    _register(corpus_dir, tokenizer_dir, files)
+    dataset = seqio.TaskRegistry.get("instruction_small").get_dataset(LENGTHS, shuffle=False)
+    [example] = dataset.take(1).as_numpy_iterator()
+    assert tokenizer.decode(example["targets"].tolist()).startswith("small ")
+    assert tokenizer.decode(example["inputs"].tolist()).endswith("### Response:")
+
+
+@pytest.mark.parametrize("use_cached", [False, True])
+def test_batches_hold_every_instruction_once_an_epoch(
+    corpus_dir, tokenizer_dir, files, tokenizer, tmp_path, use_cached
+):
+    _register(corpus_dir, tokenizer_dir, files)
+    if use_cached:
+        origin = tasks.origin(corpus_dir, tokenizer, files)
+        OfflineCache(tmp_path / "cache", origin=origin).write(
+            seqio.TaskRegistry.get("instruction_large")
+        )
+        seqio.add_global_cache_dirs([str(tmp_path / "cache")])
+    config = DatasetConfig(
+        mixture_or_task_name="instruction_large",
+        task_feature_lengths=LENGTHS,
+        batch_size=8,
+        num_epochs=1,
+        use_cached=use_cached,
+    )
+    with contextlib.closing(batches(config)) as iterator:
+        texts = [
+            tokenizer.decode(row.tolist())
+            for batch in iterator
+            for row in batch["decoder_target_tokens"]
+            if row.any()
+        ]
+    count = seqio.TaskRegistry.get("instruction_large").num_input_examples("train")
+    assert len(texts) == len(set(texts)) == count > 300
+
+
+def test_registering_twice_alike_does_nothing_and_others_are_refused(
+    corpus_dir, tokenizer_dir, files
+):
+    for _ in range(2):
+        _register(corpus_dir, tokenizer_dir, files)
+    with pytest.raises(ValueError, match=r"are registered already.*Use another process"):
+        _register(corpus_dir, tokenizer_dir, {"small": files["small"]})
+
+
+def test_a_cache_of_other_instructions_is_refused(
+    corpus_dir, tokenizer_dir, files, tokenizer, tmp_path
+):
+    OfflineCache(tmp_path / "cache", origin=tasks.origin(corpus_dir, tokenizer, files))
+    with open(files["small"], "w") as file:
+        json.dump([{"instruction": "Another.", "output": "one"}], file)
+    with pytest.raises(ValueError, match="was written with instruction_small"):
+        _register(corpus_dir, tokenizer_dir, files, cache_dir=tmp_path / "cache")
+
+
+def test_a_missing_file_is_named(corpus_dir, tokenizer_dir, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.json"):
+        _register(corpus_dir, tokenizer_dir, {"none": str(tmp_path / "none.json")})
