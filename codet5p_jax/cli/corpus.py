@@ -1,6 +1,7 @@
 """codet5p corpus: builds a corpus from packages or source code at hand, shows and inspects one."""
 
 import argparse
+import dataclasses
 import logging
 import pathlib
 
@@ -23,9 +24,20 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         "--source",
         action="append",
         default=[],
-        help="directory or archive of source code; may be repeated",
+        help="directory or archive of source code, or a data set of it: a folder, a file of rows "
+        "or an address such as hf://datasets/owner/name; may be repeated",
     )
     parser.add_argument("--license", help="licence (SPDX) of sources that do not state theirs")
+    parser.add_argument(
+        "--licenses",
+        help="what a file may be licensed under: permissive (the default), any, or SPDX names "
+        "such as permissive,MPL-2.0",
+    )
+    parser.add_argument(
+        "--field_map",
+        help="what the columns of a data set hold, where they do not tell: code_search_net, "
+        "github-code, the-stack, the-stack-v2, or a JSON file",
+    )
     parser.add_argument("--out", required=True, help="where the corpus goes")
     parser.add_argument("--num_shards", type=int, default=8, help="record files in each split")
     parser.add_argument(
@@ -46,6 +58,7 @@ def run(arguments: argparse.Namespace) -> int | None:
 def _build(arguments: argparse.Namespace) -> int:
     from codet5p_jax.corpus import build
     from codet5p_jax.corpus.evaluation_sets import read_names
+    from codet5p_jax.corpus.licenses import parse_allowed
     from codet5p_jax.corpus.manifest import manifest_tables
     from codet5p_jax.corpus.recipes import load_recipe
     from codet5p_jax.corpus.sources import sources_of_path
@@ -56,6 +69,12 @@ def _build(arguments: argparse.Namespace) -> int:
         raise ValueError(
             "Give either --recipe=NAME or --source=PATH, for example --recipe=quickstart."
         )
+    if arguments.recipe and (arguments.license or arguments.field_map):
+        raise ValueError(
+            "--license and --field_map describe what --source gives; a recipe says it of each of "
+            "its packages."
+        )
+    allowed = None if arguments.licenses is None else parse_allowed(arguments.licenses)
     runner = [f"--runner={arguments.runner}"] if arguments.runner else []
     common = {
         "excluded": read_names(arguments.exclude) if arguments.exclude else [],
@@ -63,14 +82,19 @@ def _build(arguments: argparse.Namespace) -> int:
         "num_shards": arguments.num_shards,
     }
     if arguments.recipe:
-        manifest = build.build_from_recipe(load_recipe(arguments.recipe), arguments.out, **common)
+        recipe = load_recipe(arguments.recipe)
+        recipe = dataclasses.replace(recipe, licenses=allowed or recipe.licenses)
+        manifest = build.build_from_recipe(recipe, arguments.out, **common)
     else:
         sources = [
             source
             for path in arguments.source
-            for source in sources_of_path(path, license=arguments.license)
+            for source in sources_of_path(
+                path, license=arguments.license, field_map=arguments.field_map
+            )
         ]
-        manifest = build.build_from_sources(sources, arguments.out, **common)
+        licenses = allowed or parse_allowed("permissive")
+        manifest = build.build_from_sources(sources, arguments.out, licenses=licenses, **common)
     print(manifest_tables(manifest))
     print(f"The corpus is in {pathlib.Path(arguments.out)}")
     return 0

@@ -17,7 +17,7 @@ from codet5p_jax.corpus.extracted import count_extracted
 from codet5p_jax.corpus.fetch import Client, Fetched, fetch_packages
 from codet5p_jax.corpus.filters import Filters
 from codet5p_jax.corpus.installed import STANDARD_LIBRARY_LICENSE, installed_sources
-from codet5p_jax.corpus.licenses import PERMISSIVE
+from codet5p_jax.corpus.licenses import ANY, PERMISSIVE, UNKNOWN
 from codet5p_jax.corpus.manifest import (
     SourceStatus,
     make_manifest,
@@ -113,10 +113,11 @@ def build_from_sources(
 
     Raises:
         FileExistsError: `out_dir` holds another corpus, or something else.
-        ValueError: There is no source.
+        ValueError: There is no source, or one whose licences nothing states.
     """
     if not sources:
         raise ValueError("No sources to build a corpus of: give --recipe or --source.")
+    _expect_stated_licenses(sources, licenses)
     asked = {
         "sources": [dataclasses.asdict(source) for source in sources],
         "licenses": list(licenses),
@@ -181,6 +182,18 @@ def _build(
     write_manifest(partial, manifest)
     _publish(partial, pathlib.Path(out_dir))
     return manifest
+
+
+def _expect_stated_licenses(sources: Sequence[Source], licenses: Sequence[str]) -> None:
+    """A data set without licences would be read for hours, and nothing of it kept."""
+    for source in sources:
+        states = source.rows is None or source.rows.license or source.license
+        if not states and not {ANY, UNKNOWN} & set(licenses):
+            raise ValueError(
+                f"{source.name} has no column of licences, so nothing of it would be kept. Give "
+                "--license=NAME if one holds for all of it, or --licenses=any to take it whatever "
+                "its licences are."
+            )
 
 
 def _is_too_little(sources: Sequence[Source], recipe: Recipe) -> bool:

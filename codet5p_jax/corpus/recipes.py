@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from codet5p_jax.corpus.languages import LANGUAGES
-from codet5p_jax.corpus.licenses import PERMISSIVE
+from codet5p_jax.corpus.licenses import PERMISSIVE, parse_allowed
 from codet5p_jax.corpus.records import SPLITS
 
 ECOSYSTEMS = ("apt", "npm", "pip")
@@ -49,7 +49,7 @@ class Recipe:
         description: What it is for.
         packages: Its packages.
         max_bytes: Source text taken of one package at most.
-        licenses: SPDX names of the licences that a file may have.
+        licenses: SPDX names of the licences that a file may have; "permissive" and "any" too.
     """
 
     name: str
@@ -96,11 +96,12 @@ def parse_recipe(values: Mapping[str, Any]) -> Recipe:
 
     Raises:
         ValueError: A field is unknown or missing, or a package names an unknown ecosystem, split
-            or language.
+            or language, or `licenses` names one that SPDX does not know.
     """
     fields = _checked(values, Recipe, where="recipe")
     packages = tuple(_package(package) for package in fields.pop("packages"))
-    return Recipe(packages=packages, **fields)
+    licenses = parse_allowed(fields.pop("licenses", PERMISSIVE))
+    return Recipe(packages=packages, licenses=licenses, **fields)
 
 
 def _package(values: Mapping[str, Any]) -> Package:

@@ -1,11 +1,13 @@
 """Tests of codet5p_jax.cli.corpus."""
 
+import json
 import subprocess
 import sys
 
 import pytest
 
 from codet5p_jax.cli.main import main
+from codet5p_jax.corpus.manifest import read_manifest
 
 CODE = '''def area_{i}(radius):
     """Returns the area of circle number {i}."""
@@ -41,6 +43,26 @@ def test_a_corpus_is_built_and_shown(sources, tmp_path, capsys):
     assert "15 records read, all whole." in capsys.readouterr().out
 
 
+def test_more_licences_are_kept_where_the_flag_says_so(sources, tmp_path, capsys):
+    arguments = ["build", f"--source={sources}", "--license=MPL-2.0"]
+    assert _run(*arguments, f"--out={tmp_path / 'none'}") == 0
+    assert "licence: MPL-2.0" in capsys.readouterr().out
+    assert _run(*arguments, "--licenses=permissive,mpl-2.0", f"--out={tmp_path / 'all'}") == 0
+    assert read_manifest(tmp_path / "all")["licenses"]["MPL-2.0"]["code_functions"] == 12
+
+
+def test_a_data_set_is_built_with_a_field_map_of_ones_own(tmp_path):
+    (tmp_path / "own.json").write_text('{"content": "text", "repository": "from", "path": "file"}')
+    rows = [
+        {"text": CODE.format(i=i), "from": f"o/{i}", "file": "a.py", "stars": 3} for i in range(9)
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ["build", f"--source={tmp_path / 'a.jsonl'}", "--license=MIT"]
+    assert _run(*arguments, f"--field_map={tmp_path / 'own.json'}", f"--out={tmp_path / 'c'}") == 0
+    (source,) = read_manifest(tmp_path / "c")["sources"]
+    assert (source["files"], source["split"]) == (9, "by repository")
+
+
 def test_options_of_beam_pass_through(sources, tmp_path, capsys):
     arguments = ["build", f"--source={sources}", "--license=MIT", f"--out={tmp_path / 'c'}"]
     assert _run(*arguments, "--runner=NoSuchRunner") == 2
@@ -54,6 +76,13 @@ def test_a_mistake_is_one_line_that_says_what_to_do(tmp_path, capsys):
     assert "Give either --recipe=NAME or --source=PATH" in capsys.readouterr().err
     assert _run("build", "--recipe=quikstart", f"--out={tmp_path / 'c'}") == 2
     assert "Did you mean 'quickstart'" in capsys.readouterr().err
+    assert _run("build", "--recipe=quickstart", "--license=MIT", f"--out={tmp_path / 'c'}") == 2
+    assert "describe what --source gives" in capsys.readouterr().err
+    assert _run("build", "--source=.", "--licenses=MTI", f"--out={tmp_path / 'c'}") == 2
+    assert "Did you mean MIT?" in capsys.readouterr().err
+    (tmp_path / "a.jsonl").write_text('{"body": "x"}\n')
+    assert _run("build", f"--source={tmp_path / 'a.jsonl'}", f"--out={tmp_path / 'c'}") == 2
+    assert "a.jsonl has the columns body. Expected" in capsys.readouterr().err
     assert _run("show", tmp_path) == 2
     assert "codet5p corpus build" in capsys.readouterr().err
 

@@ -87,6 +87,18 @@ def test_a_data_set_becomes_a_corpus_split_by_repository(tmp_path):
     assert not repositories["train"] & (repositories["validation"] | repositories["test"])
 
 
+def test_a_data_set_without_licences_needs_one_or_a_flag(tmp_path):
+    row = {"repo": "o/a", "path": "a.py", "func_name": "f", "original_string": "def f(): pass"}
+    row |= {"language": "python", "docstring": ""}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
+    sources = sources_of_path(tmp_path / "a.jsonl")
+    with pytest.raises(ValueError, match=r"a\.jsonl has no column of licences.*--licenses=any"):
+        build_from_sources(sources, tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+    manifest = build_from_sources(sources, tmp_path / "c", licenses=("any",))
+    assert manifest["sources"][0]["license"] == "NOASSERTION"
+
+
 def test_a_corpus_that_is_there_is_kept(repositories, tmp_path):
     clients = _client_of(repositories)
     first = build_from_recipe(_recipe(NAMES), tmp_path / "c", clients=clients)

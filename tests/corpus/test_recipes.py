@@ -5,6 +5,7 @@ import json
 import pytest
 
 from codet5p_jax.corpus.languages import LANGUAGES
+from codet5p_jax.corpus.licenses import PERMISSIVE
 from codet5p_jax.corpus.recipes import Package, load_recipe, parse_recipe, recipe_names
 
 SMALL = {
@@ -20,6 +21,24 @@ def test_a_recipe_is_read_from_json(tmp_path):
     recipe = load_recipe(str(tmp_path / "small.json"))
     assert recipe == parse_recipe(recipe.to_dict())
     assert recipe.packages == (Package(name="a", ecosystem="pip", languages=("c",), split="test"),)
+
+
+@pytest.mark.parametrize(
+    ("licenses", "expected"),
+    [
+        (None, PERMISSIVE),
+        (["permissive", "mpl-2.0"], (*PERMISSIVE, "MPL-2.0")),
+        ("any", ("any",)),
+    ],
+)
+def test_a_recipe_says_which_licences_it_takes(licenses, expected):
+    stated = {} if licenses is None else {"licenses": licenses}
+    assert parse_recipe({**SMALL, **stated}).licenses == expected
+
+
+def test_a_recipe_with_an_unknown_licence_is_told():
+    with pytest.raises(ValueError, match="Unknown licence 'MTI'"):
+        parse_recipe({**SMALL, "licenses": ["MTI"]})
 
 
 @pytest.mark.parametrize("name", recipe_names())
