@@ -77,6 +77,7 @@ _LICENSE_FILE = re.compile(r"(?:licen[cs]e|copying|mit-license)[^/]*", re.IGNORE
 _NOT_A_NAME = re.compile(r"[^A-Za-z0-9.-]+")
 _SYNTAX = re.compile(r"(\(|\)|\s+(?:or|and|with)\s+|\s*[/|]\s*)", re.IGNORECASE)
 _OPERATORS = {"/": "OR", "|": "OR", "or": "OR", "and": "AND", "with": "WITH"}
+_UNKNOWN_EXCEPTION = re.compile(r" WITH LicenseRef-[\w.-]+")
 _LOOSE = re.compile(r",\s+(or|and)\s+", re.IGNORECASE)
 _REMARK = re.compile(r"(?<![(\s])\s*(?<!\bor)(?<!\band)(?<!\bwith)\s\(([^()]*)\)", re.IGNORECASE)
 
@@ -265,8 +266,9 @@ def _allowed_names(name: str) -> tuple[str, ...]:
 
 
 def is_known(expression: str) -> bool:
-    """Whether an SPDX expression names only licences that we know by name."""
-    return UNKNOWN not in expression and "LicenseRef-" not in expression
+    """Whether an SPDX expression names only licences that we know by name, whatever exceptions."""
+    licences = _UNKNOWN_EXCEPTION.sub("", expression)  # they only add permissions
+    return UNKNOWN not in licences and "LicenseRef-" not in licences
 
 
 def license_of_text(text: str) -> str:

@@ -73,7 +73,11 @@ def _remote_files(place: str) -> list[str]:
         ) from error
     files = sorted(system.unstrip_protocol(name) for name in found if is_row_file(name))
     if not files:
-        advice = "" if revision else f" The Hub has converted many sets: try {address}@~parquet."
+        advice = (
+            ""
+            if revision
+            else f" The Hub has converted many sets: try {address}@refs/convert/parquet."
+        )
         raise FileNotFoundError(
             f"{place} holds no file that ends in {', '.join(ROW_ENDINGS)}."
             + (advice if place.startswith("hf://") else "")

@@ -77,6 +77,12 @@ def test_an_expression_is_allowed_by_the_licences_that_meet_it(expression, allow
     assert licenses.is_allowed(expression) == allowed
 
 
+def test_an_expression_is_known_by_its_licences_not_its_exceptions():
+    assert licenses.is_known("MIT AND Apache-2.0 WITH LicenseRef-Ours")
+    assert not licenses.is_known("MIT AND LicenseRef-Ours")
+    assert not licenses.is_known("NOASSERTION")
+
+
 def test_more_is_allowed_where_more_is_given():
     assert licenses.is_allowed("PSF-2.0", ("PSF-2.0",))
     with_exception = "GPL-2.0-only WITH Classpath-exception-2.0"
