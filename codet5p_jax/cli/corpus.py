@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import logging
+import os
 import pathlib
 
 from codet5p_jax.cli import corpus_inspect, corpus_show
@@ -43,7 +44,17 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--exclude", help="text file of repositories of evaluation sets to leave out, one a line"
     )
-    parser.add_argument("--runner", help="Beam runner; by default in this process")
+    parser.add_argument(
+        "--archives", help="where fetched archives are found and kept; else they go with the build"
+    )
+    parser.add_argument(
+        "--num_workers",
+        type=int,
+        help="processes that extract sources on this machine (as many as it has cores)",
+    )
+    parser.add_argument(
+        "--runner", help="Beam runner that does it all, in place of this machine's processes"
+    )
     parser.add_argument(
         "beam_options", nargs="*", help="after a lone --: further options of Apache Beam"
     )
@@ -69,6 +80,8 @@ def _build(arguments: argparse.Namespace) -> int:
         raise ValueError(
             "Give either --recipe=NAME or --source=PATH, for example --recipe=quickstart."
         )
+    if arguments.archives and not arguments.recipe:
+        raise ValueError("--archives keeps what a recipe fetches; --source reads what is there.")
     if arguments.recipe and (arguments.license or arguments.field_map):
         raise ValueError(
             "--license and --field_map describe what --source gives; a recipe says it of each of "
@@ -79,12 +92,15 @@ def _build(arguments: argparse.Namespace) -> int:
     common = {
         "excluded": read_names(arguments.exclude) if arguments.exclude else [],
         "pipeline_args": [*runner, *arguments.beam_options],
+        "num_workers": _num_workers(arguments),
         "num_shards": arguments.num_shards,
     }
     if arguments.recipe:
         recipe = load_recipe(arguments.recipe)
         recipe = dataclasses.replace(recipe, licenses=allowed or recipe.licenses)
-        manifest = build.build_from_recipe(recipe, arguments.out, **common)
+        manifest = build.build_from_recipe(
+            recipe, arguments.out, archives_dir=arguments.archives, **common
+        )
     else:
         sources = [
             source
@@ -98,3 +114,17 @@ def _build(arguments: argparse.Namespace) -> int:
     print(manifest_tables(manifest))
     print(f"The corpus is in {pathlib.Path(arguments.out)}")
     return 0
+
+
+def _num_workers(arguments: argparse.Namespace) -> int:
+    """Returns how many processes extract here; 1 where a runner brings its own."""
+    count = arguments.num_workers
+    runner = arguments.runner or any(word.startswith("--runner") for word in arguments.beam_options)
+    if runner and count is not None:
+        raise ValueError(
+            f"--num_workers={count} counts processes of this machine, and --runner brings workers "
+            "of its own: give one of them."
+        )
+    if count is not None and count < 1:
+        raise ValueError(f"--num_workers is {count}; give 1 or more.")
+    return 1 if runner else count or os.cpu_count() or 1

@@ -1,14 +1,15 @@
 """Builds a corpus: fetch -> pipeline -> metadata -> manifest, and only then it has its name."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 import pathlib
 import shutil
 import threading
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from codet5p_jax.corpus import datasets
 from codet5p_jax.corpus.apt_client import fetch_source_packages
@@ -25,14 +26,13 @@ from codet5p_jax.corpus.manifest import (
     write_manifest,
 )
 from codet5p_jax.corpus.npm_client import fetch_npm_packages
+from codet5p_jax.corpus.options import BuildOptions
 from codet5p_jax.corpus.pip_client import fetch_wheels
 from codet5p_jax.corpus.recipes import Recipe
+from codet5p_jax.corpus.records import SPLITS
 from codet5p_jax.corpus.sources import Source, source_of_package, with_unique_names
 from codet5p_jax.corpus.splits import assign_splits
-from codet5p_jax.progress import progress
-
-if TYPE_CHECKING:
-    from codet5p_jax.corpus import pipeline
+from codet5p_jax.progress import Progress, progress
 
 FORMAT = 3  # of records and their order; raised when the same sources give other records
 CLIENTS: Mapping[str, Client] = {
@@ -52,8 +52,10 @@ def build_from_recipe(
     out_dir: str | os.PathLike[str],
     *,
     clients: Mapping[str, Client] = CLIENTS,
+    archives_dir: str | os.PathLike[str] | None = None,
     excluded: Sequence[str] = (),
     pipeline_args: Sequence[str] = (),
+    num_workers: int = 1,
     num_shards: int = 8,
 ) -> dict[str, Any]:
     """Builds the corpus of `recipe` in `out_dir` and returns its manifest.
@@ -66,8 +68,10 @@ def build_from_recipe(
         recipe: What to fetch.
         out_dir: Where the corpus goes.
         clients: What fetches the packages of each ecosystem.
+        archives_dir: Where fetched archives are found and kept; None: until the build has ended.
         excluded: Names of repositories of evaluation sets, which are left out.
         pipeline_args: Options of Apache Beam.
+        num_workers: Processes that extract sources on this machine; 1 leaves it to the pipeline.
         num_shards: Files of records in each split.
 
     Raises:
@@ -78,7 +82,8 @@ def build_from_recipe(
     if (ready := _ready(out_dir, digest)) is not None:
         return ready
     partial = _partial(out_dir)
-    fetched = fetch_packages(recipe.packages, partial / "fetched", clients=clients)
+    archives = partial / "fetched" if archives_dir is None else archives_dir
+    fetched = fetch_packages(recipe.packages, archives, clients=clients)
     missing = [result for result in fetched if result.reason]
     sources = [source_of_package(f, max_bytes=recipe.max_bytes) for f in fetched if not f.reason]
     notes, licenses = _notes_on_missing(missing), recipe.licenses
@@ -96,6 +101,7 @@ def build_from_recipe(
         notes=notes,
         licenses=licenses,
         pipeline_args=pipeline_args,
+        num_workers=num_workers,
         num_shards=num_shards,
     )
 
@@ -107,6 +113,7 @@ def build_from_sources(
     licenses: Sequence[str] = PERMISSIVE,
     excluded: Sequence[str] = (),
     pipeline_args: Sequence[str] = (),
+    num_workers: int = 1,
     num_shards: int = 8,
 ) -> dict[str, Any]:
     """Builds a corpus of `sources` in `out_dir` and returns its manifest.
@@ -137,6 +144,7 @@ def build_from_sources(
         notes=[],
         licenses=licenses,
         pipeline_args=pipeline_args,
+        num_workers=num_workers,
         num_shards=num_shards,
     )
 
@@ -152,6 +160,7 @@ def _build(
     notes: Sequence[str],
     licenses: Sequence[str],
     pipeline_args: Sequence[str],
+    num_workers: int,
     num_shards: int,
 ) -> dict[str, Any]:
     from codet5p_jax.corpus import pipeline  # Beam takes three seconds to import
@@ -160,10 +169,10 @@ def _build(
     _keep_extracted(partial, digest)
     kept, dropped = decontaminate(with_unique_names(sources), excluded)
     placed = assign_splits(kept)
-    options = pipeline.BuildOptions(
+    options = BuildOptions(
         out_dir=str(partial), filters=Filters(), licenses=tuple(licenses), num_shards=num_shards
     )
-    _run(placed, options, pipeline_args)
+    _run(placed, options, pipeline_args=pipeline_args, num_workers=num_workers)
     counts, shards = pipeline.read_summary(str(partial))
     datasets.write_metadata(partial, shards)
     by_file = [_BY_FILE] if any(_split_name(s) == "by file" for s in placed) else []
@@ -212,32 +221,52 @@ def _notes_on_missing(missing: Sequence[Fetched]) -> list[str]:
 
 
 def _run(
-    sources: Sequence[Source], options: "pipeline.BuildOptions", pipeline_args: Sequence[str]
+    sources: Sequence[Source],
+    options: BuildOptions,
+    *,
+    pipeline_args: Sequence[str],
+    num_workers: int,
 ) -> None:
-    """Runs the pipeline while showing how many sources were read."""
-    from codet5p_jax.corpus import pipeline
+    """Extracts the sources and runs the pipeline, while showing how many were read."""
+    from codet5p_jax.corpus import extraction_pool, pipeline
 
+    run = functools.partial(pipeline.run, sources, options, pipeline_args)
+    num_workers = min(num_workers, len(sources))
+    with progress("extracting", len(sources), unit="sources") as shown:
+        if num_workers > 1:
+            extraction_pool.extract_in_processes(
+                sources, options, num_workers=num_workers, on_done=shown.advance
+            )
+        else:
+            _show_while(run, shown, count=lambda: count_extracted(options))
+    if num_workers > 1:
+        files = len(datasets.FEATURES) * len(SPLITS) * options.num_shards
+        with progress("writing", files, unit="files") as shown:
+            _show_while(run, shown, count=lambda: datasets.count_files(options.out_dir))
+
+
+def _show_while(run: Callable[[], None], shown: Progress, *, count: Callable[[], int]) -> None:
+    """Runs `run` in a thread and shows what `count` tells of it meanwhile."""
     failures: list[BaseException] = []
 
-    def run() -> None:
+    def catch() -> None:
         try:
-            pipeline.run(sources, options, pipeline_args)
+            run()
         except BaseException as error:
             failures.append(error)
 
     # A daemon: an interrupt ends the process at once, the pipeline with it.
-    job = threading.Thread(target=run, daemon=True)
+    job = threading.Thread(target=catch, daemon=True)
     job.start()
     seen = 0
-    with progress("building", len(sources), unit="sources") as shown:
-        while True:
-            finished = not job.is_alive()
-            done = count_extracted(options.folder("extracted"))
-            shown.advance(done - seen)
-            seen = done
-            if finished:
-                break
-            job.join(timeout=0.2)
+    while True:
+        finished = not job.is_alive()
+        done = count()
+        shown.advance(done - seen)
+        seen = done
+        if finished:
+            break
+        job.join(timeout=0.2)
     if failures:
         raise failures[0]
 

@@ -60,6 +60,11 @@ def shard_path(
     return pathlib.Path(corpus_dir, dataset, VERSION, name)
 
 
+def count_files(corpus_dir: str | os.PathLike[str]) -> int:
+    """Returns how many files of records a corpus has, or a build has written so far."""
+    return sum(1 for _ in pathlib.Path(corpus_dir).glob(f"*/{VERSION}/*.tfrecord-*"))
+
+
 def write_shard(
     path: str | os.PathLike[str],
     frames: Sequence[bytes],

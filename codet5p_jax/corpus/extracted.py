@@ -1,24 +1,24 @@
 """What was extracted of each source, kept until the build ends: one that was killed goes on there.
 
-FOLDER/<fingerprint of the source>.json tells its chunks and counts; it is written last.
+extracted/<fingerprint of the source>.json tells its chunks and counts; it is written last.
 """
 
 import collections
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from codet5p_jax.corpus.chunks import write_chunk
 from codet5p_jax.corpus.deduplication import Entry
 from codet5p_jax.corpus.extraction import Counts, extract_source
-from codet5p_jax.corpus.filters import Filters
+from codet5p_jax.corpus.options import BuildOptions
 from codet5p_jax.corpus.rows import fingerprint_of, is_remote
 from codet5p_jax.corpus.sources import Source
 
+_FOLDER = "extracted"
 _CHUNK_BYTES = 32 * 2**20  # of serialized records in memory; with their 5-grams about thrice that
 
 
@@ -35,34 +35,23 @@ class Extracted:
     counts: list[tuple[tuple[str, str], int]]
 
 
-def extracted(
-    source: Source,
-    folder: str | os.PathLike[str],
-    *,
-    filters: Filters,
-    licenses: Iterable[str],
-    num_shards: int,
-) -> Extracted:
-    """Returns the chunks of `source` in `folder`, made now unless they are there.
+def extracted(source: Source, options: BuildOptions) -> Extracted:
+    """Returns the chunks of `source`, made now unless they are there.
 
     Args:
         source: What to read.
-        folder: Of builds with the same filters, licences and number of shards.
-        filters: What is left out.
-        licenses: SPDX names of the licences that a file may have.
-        num_shards: Files of records in each split.
+        options: Of the build; what it left before was extracted with the same.
     """
-    place = pathlib.Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
+    place = options.folder(_FOLDER)
     name = _fingerprint(source)
     done = place / f"{name}.json"
     if done.is_file():
         return _from_json(done.read_text(encoding="utf-8"))
     counts: Counts = collections.Counter()
     chunks = []
-    for number, (dataset, entries) in enumerate(_batches(source, filters, licenses, counts)):
+    for number, (dataset, entries) in enumerate(_batches(source, options, counts)):
         chunk = str(place / f"{name}-{number:05}")
-        write_chunk(chunk, entries, num_shards=num_shards)
+        write_chunk(chunk, entries, num_shards=options.num_shards)
         chunks.append((dataset, chunk))
     found = Extracted(chunks=chunks, counts=list(counts.items()))
     unfinished = done.with_suffix(".partial")
@@ -71,18 +60,18 @@ def extracted(
     return found
 
 
-def count_extracted(folder: str | os.PathLike[str]) -> int:
-    """Returns how many sources were extracted so far."""
-    return sum(1 for _ in pathlib.Path(folder).glob("*.json"))
+def count_extracted(options: BuildOptions) -> int:
+    """Returns how many sources of a build were extracted so far."""
+    return sum(1 for _ in options.folder(_FOLDER).glob("*.json"))
 
 
 def _batches(
-    source: Source, filters: Filters, licenses: Iterable[str], counts: Counts
+    source: Source, options: BuildOptions, counts: Counts
 ) -> Iterator[tuple[str, Sequence[Entry]]]:
     """Yields (dataset, entries of a chunk), and adds to `counts`."""
     waiting: dict[str, list[Entry]] = {"code_files": [], "code_functions": []}
     sizes: collections.Counter[str] = collections.Counter()
-    for found in extract_source(source, filters=filters, licenses=licenses):
+    for found in extract_source(source, filters=options.filters, licenses=options.licenses):
         counts.update(found.counts)
         for dataset, entries in (("code_files", found.files), ("code_functions", found.functions)):
             waiting[dataset] += entries

@@ -25,11 +25,11 @@ from codet5p_jax.corpus.chunks import (
     read_table,
 )
 from codet5p_jax.corpus.datasets import FEATURES, ShardInfo, shard_path, write_shard
-from codet5p_jax.corpus.extracted import Extracted, extracted
+from codet5p_jax.corpus.extracted import extracted
 from codet5p_jax.corpus.extraction import Counts
-from codet5p_jax.corpus.filters import Filters
 from codet5p_jax.corpus.languages import LANGUAGES
 from codet5p_jax.corpus.near_duplicates import NUM_BANDS, pairs_in_buckets, resemble
+from codet5p_jax.corpus.options import BuildOptions
 from codet5p_jax.corpus.records import SPLITS
 from codet5p_jax.corpus.sources import Source
 
@@ -40,40 +40,6 @@ _LANGUAGES = tuple(LANGUAGES)
 Key = tuple[Any, ...]  # what a task of a stage does; begins with a dataset
 Task = tuple[Key, list[str]]  # with the chunks of that dataset
 Counted = dict[str, Any]  # {"counts": list of ((what, name), n), "shards": list of ShardInfo}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class BuildOptions:
-    """What the stages of a build need to know.
-
-    Attributes:
-        out_dir: Where the datasets are written.
-        filters: What is left out.
-        licenses: SPDX names of the licences a file may have.
-        num_shards: Files of records in each split.
-    """
-
-    out_dir: str
-    filters: Filters
-    licenses: tuple[str, ...]
-    num_shards: int
-
-    def folder(self, stage: str) -> pathlib.Path:
-        """Returns the folder, made if need be, of what a stage leaves for the next."""
-        place = pathlib.Path(self.out_dir, stage)
-        place.mkdir(parents=True, exist_ok=True)
-        return place
-
-
-def extract(source: Source, options: BuildOptions) -> Extracted:
-    """Returns the chunks of a source."""
-    return extracted(
-        source,
-        options.folder("extracted"),
-        filters=options.filters,
-        licenses=options.licenses,
-        num_shards=options.num_shards,
-    )
 
 
 def find_pairs(task: Task, options: BuildOptions) -> Key:
@@ -202,7 +168,7 @@ def build_graph(pipeline: beam.Pipeline, sources: Sequence[Source], options: Bui
         pipeline
         | "sources" >> beam.Create(list(sources))
         | "spread" >> beam.Reshuffle()
-        | "extract" >> beam.Map(extract, options)
+        | "extract" >> beam.Map(extracted, options)
     )
     chunks = beam.pvalue.AsSingleton(
         found

@@ -103,3 +103,23 @@ def test_building_imports_neither_tensorflow_nor_jax():
         "assert not {'tensorflow', 'jax'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_processes_of_this_machine_build_the_same_corpus(sources, tmp_path):
+    build = ["build", f"--source={sources}", "--license=MIT"]
+    for count in "13":
+        assert _run(*build, f"--num_workers={count}", f"--out={tmp_path / count}") == 0
+    one, three = (read_manifest(tmp_path / count) for count in "13")
+    assert one["fingerprint"] == three["fingerprint"]
+
+
+def test_processes_and_archives_that_mean_nothing_are_mistakes(sources, tmp_path, capsys):
+    build = ["build", f"--source={sources}", "--license=MIT", f"--out={tmp_path / 'c'}"]
+    for wrong, message in (
+        (["--num_workers=0"], "--num_workers is 0; give 1 or more."),
+        (["--num_workers=2", "--runner=FlinkRunner"], "give one of them"),
+        (["--num_workers=2", "--", "--runner=FlinkRunner"], "give one of them"),
+        ([f"--archives={tmp_path}"], "--source reads what is there"),
+    ):
+        assert _run(*build, *wrong) == 2
+        assert message in capsys.readouterr().err

@@ -10,11 +10,16 @@ from codet5p_jax.corpus import extracted as module
 from codet5p_jax.corpus.chunks import read_table
 from codet5p_jax.corpus.extracted import count_extracted, extracted
 from codet5p_jax.corpus.filters import Filters
+from codet5p_jax.corpus.options import BuildOptions
 from codet5p_jax.corpus.sources import sources_of_path
 
 
-def _extracted(source, folder):
-    return extracted(source, folder, filters=Filters(), licenses=("MIT",), num_shards=2)
+def _options(out):
+    return BuildOptions(out_dir=str(out), filters=Filters(), licenses=("MIT",), num_shards=2)
+
+
+def _extracted(source, out):
+    return extracted(source, _options(out))
 
 
 @pytest.fixture
@@ -24,7 +29,7 @@ def source(repositories):
 
 def test_what_is_there_is_not_extracted_again(source, tmp_path, monkeypatch):
     first = _extracted(source, tmp_path)
-    assert count_extracted(tmp_path) == 1
+    assert count_extracted(_options(tmp_path)) == 1
     monkeypatch.setattr(module, "extract_source", None)
     assert _extracted(source, tmp_path) == first
 
@@ -36,10 +41,10 @@ def test_chunks_of_a_build_that_was_killed_are_written_again(source, tmp_path, m
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(module.json, "dumps", killed)
         _extracted(source, tmp_path)
-    assert count_extracted(tmp_path) == 0
+    assert count_extracted(_options(tmp_path)) == 0
     found = _extracted(source, tmp_path)
     assert [len(read_table(chunk).ids) for _, chunk in found.chunks] == [3, 10]
-    assert count_extracted(tmp_path) == 1
+    assert count_extracted(_options(tmp_path)) == 1
 
 
 def test_a_source_whose_files_changed_is_extracted_again(tmp_path, write_tar):
@@ -80,4 +85,4 @@ def test_rows_behind_an_address_that_changed_are_extracted_again(tmp_path):
             _extracted(source, tmp_path)
     finally:
         system.rm("/a.jsonl")
-    assert count_extracted(tmp_path) == 2
+    assert count_extracted(_options(tmp_path)) == 2

@@ -6,6 +6,7 @@ import pytest
 
 from codet5p_jax.corpus import extracted, pipeline
 from codet5p_jax.corpus.filters import Filters
+from codet5p_jax.corpus.options import BuildOptions
 from codet5p_jax.corpus.sources import sources_of_path
 from codet5p_jax.corpus.splits import assign_splits
 from tests.corpus.conftest import MIT
@@ -14,9 +15,7 @@ from tests.corpus.conftest import MIT
 def _build(repositories, out, *arguments, reverse=False):
     sources = assign_splits(sources_of_path(repositories))
     out.mkdir(exist_ok=True)
-    options = pipeline.BuildOptions(
-        out_dir=str(out), filters=Filters(), licenses=("MIT",), num_shards=2
-    )
+    options = BuildOptions(out_dir=str(out), filters=Filters(), licenses=("MIT",), num_shards=2)
     pipeline.run(sources[::-1] if reverse else sources, options, arguments)
     digest = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in out.rglob("*tfrecord*")}
     return digest, pipeline.read_summary(str(out))
