@@ -38,10 +38,14 @@ _TEST_PATH = re.compile(
 )
 _TOKEN = re.compile(rb"\w+|[^\w\s]")
 _NOT_PROSE = re.compile(
-    r"^(?:@|\{@|:\w|TODO|FIXME|XXX|NOTE\b|HACK|Deprecated:|eslint|jshint|noqa|rubocop|nolint|go:|#\w|!)"
-    r"|copyright|licen[cs]ed? under|inheritdoc|https?://\S+$",
+    r"^(?:@|\\\w|\{@|<inheritdoc|:\w|TODO|FIXME|XXX|NOTE\b|HACK|Deprecated[:.]|Obsolete[:;.]|eslint|jshint|noqa"
+    r"|rubocop|nolint|go:|#\w|!|ditto\b|(?:same )?as above\.?$|https?://\S+$)"
+    r"|^see (?:also|above|below|(?:the )?comments?\b|(?-i:[A-Z#])|https?:)"
+    r"|copyright|licen[cs]ed? under|inheritdoc",
     re.IGNORECASE,
 )
+# A statement that was commented out: "total = count(a);", "if (done) {".
+_CODE = re.compile(r"(?:\w+[\s*&]+)?[\w.>*&:\[\]-]+\s*[=(].*[;{}]")
 _WORD = re.compile(r"[A-Za-z]{2,}")
 
 
@@ -163,8 +167,8 @@ class WordCount:
 
 
 def not_prose(docstring: str) -> str | None:
-    """Leaves out documentation that is a tag, a directive, a legal notice or has no words."""
-    if _NOT_PROSE.search(docstring) or not _WORD.search(docstring):
+    """Leaves out documentation that is a tag, a directive, code, a legal notice or has no words."""
+    if _NOT_PROSE.search(docstring) or _CODE.fullmatch(docstring) or not _WORD.search(docstring):
         return "documentation: not prose"
     return None
 

@@ -36,11 +36,19 @@ def parse_functions(content: bytes, language: str) -> list[ParsedFunction]:
         language: A key of `LANGUAGES`.
     """
     spec = LANGUAGES[language]
-    tree = tree_sitter.Parser(grammar(language)).parse(content)
+    seen = content
+    for macro in spec.macros:
+        seen = macro.sub(_blanks, seen)
+    tree = tree_sitter.Parser(grammar(language)).parse(seen)
     cursor = tree_sitter.QueryCursor(_query(language))
     nodes = cursor.captures(tree.root_node).get("function", [])
     nodes.sort(key=lambda node: node.start_byte)
     return [function for node in nodes for function in _parsed(node, content, language=spec)]
+
+
+def _blanks(macro: re.Match[bytes]) -> bytes:
+    kept: bytes = macro["kept"]
+    return kept + re.sub(rb"[^\n]", b" ", macro.group()[len(kept) :])
 
 
 @functools.cache
@@ -92,9 +100,21 @@ def _name(node: tree_sitter.Node) -> str | None:
     if named is not None:
         return _last_name(named)
     declared = inner = _declarator(node)  # C and C++: the name stands inside nested declarators
+    is_function = False
     while inner is not None:
+        if inner.type == "operator_cast":
+            return b" ".join([b"operator", _type(inner)]).decode(errors="replace")
+        is_function |= inner.type == "function_declarator"
         declared, inner = inner, _declarator(inner)
-    return None if declared is None else _last_name(declared)
+    # "class EXPORT Name {" and "MACRO_BEGIN namespace a {" are parsed as functions without one.
+    if declared is None or (node.child_by_field_name("type") and not is_function):
+        return None
+    return _last_name(declared)
+
+
+def _type(node: tree_sitter.Node) -> bytes:
+    found = node.child_by_field_name("type")
+    return b"" if found is None else found.text or b""
 
 
 def _declarator(node: tree_sitter.Node) -> tree_sitter.Node | None:

@@ -85,6 +85,13 @@ def test_functions_of_too_few_or_many_lines():
         ("Deprecated: Use Other.Open instead.", "documentation: not prose"),
         ("Copyright 2020 The Authors.", "documentation: not prose"),
         ("== 1 2 3 4", "documentation: not prose"),
+        ("int total = count(list, 0);", "documentation: not prose"),
+        ("if (done == 1) { break; }", "documentation: not prose"),
+        ("See Other.Open for the details.", "documentation: not prose"),
+        ("See whether the file is open.", None),
+        ("Same as above.", "documentation: not prose"),
+        ("\\deprecated For old callers.", "documentation: not prose"),
+        ("Formats it as in https://example.org/format", None),
         ("打开 文件 file 在 路径 上的 文件", "documentation: not ASCII"),
     ],
 )

@@ -226,3 +226,22 @@ def test_csharp_xml_comments_give_their_summary():
 def test_no_file_is_too_broken_to_parse(language):
     for source in (b"", b"\xff\xfe{{{", b"function f( {", b"class A { /* int f() {} "):
         assert isinstance(parse_functions(source, language), list)
+
+
+def test_classes_and_namespaces_behind_a_macro_are_no_functions():
+    code = """// Shapes of all kinds.
+class SHAPES_EXPORT Shape : public Object {
+ public:
+  // Returns its area.
+  double area() const { return area_; }
+  // Whether it has one.
+  explicit operator bool() const { return area_ > 0; }
+};
+
+SHAPES_BEGIN
+namespace shapes {
+int count() { return 1; }
+}
+"""
+    names = [function.name for function in parse_functions(code.encode(), "cpp")]
+    assert names == ["area", "operator bool", "count"]
