@@ -11,7 +11,7 @@ _LINE_END = re.compile(r"\s+\\$")
 _RUBY_BLOCK = re.compile(r"\A=begin.*$|^=end\s*\Z", re.MULTILINE)
 _RDOC_CALL_SEQUENCE = re.compile(r"^:call-seq:.*?^\s*$\n?", re.MULTILINE | re.DOTALL)
 # A line of dashes or stars, or a heading that has one on either side.
-_RULE = re.compile(r"[\W_]*|[-=*#~_+/]{3,}.*|.*[-=*#~_+]{4,}")
+_RULE = re.compile(r"[\W_]*|[-=*#~_+/]{3,}.*|.*[-=*#~_+]{4,}|={2,}.*={2,}")
 _SUMMARY = re.compile(r"<summary>(.*?)</summary>", re.DOTALL)
 _NEW_PARAGRAPH = re.compile(
     r"(?=<(?:p|para|pre|ul|ol|dl|table|blockquote|hr|h[1-6])\b[^<>]*/?>)", re.IGNORECASE

@@ -49,6 +49,7 @@ from codet5p_jax.corpus.documentation import clean_comment, clean_docstring
         ("// Description:\n// Opens it.", "Opens it."),
         ("// Description: Opens it.", "Opens it."),
         ("// ---------------- Files ----------------\n// Opens it.", "Opens it."),
+        ("// == Files ==\n// Opens it.", "Opens it."),
         ("// Files ---------------------------------\n// Opens it.", "Opens it."),
         ("/* Opens it. */ \\", "Opens it."),
         ("/* Opens it \\\n * slowly. */ \\", "Opens it slowly."),
