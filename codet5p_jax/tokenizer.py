@@ -26,6 +26,7 @@ of three characters.
 import abc
 import functools
 import hashlib
+import itertools
 import json
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -145,6 +146,27 @@ class Tokenizer(abc.ABC):
         """Returns the text of `ids`; ids beyond the vocabulary are left out."""
         known = [int(i) for i in ids if 0 <= i < self.vocab_size]
         return self._tokenizer.decode(known, skip_special_tokens=skip_special_tokens)
+
+    def pieces(self, ids: Iterable[int]) -> list[tuple[str, bool]]:
+        """Returns texts and special tokens in turn, and whether each is a special token.
+
+        For people: `decode` of what is no special token is the text between them.
+
+        pieces([1, *encode("x = "), sentinel_id(0), 2]) ->
+            [("<s>", True), ("x = ", False), ("<extra_id_0>", True), ("</s>", True)]
+        """
+        runs = itertools.groupby(map(int, ids), key=self._special_ids.get)
+        return [
+            piece
+            for name, run in runs
+            for piece in ([(name, True) for _ in run] if name else [(self.decode(run), False)])
+        ]
+
+    @functools.cached_property
+    def _special_ids(self) -> dict[int, str]:
+        known = ((self._tokenizer.token_to_id(token), token) for token in self.special_tokens)
+        ids = {index: token for index, token in known if index is not None}
+        return {**ids, self.clm_id: "[CLM]"}  # which CodeT5's vocabulary calls <unk>
 
     @functools.cached_property
     def fingerprint(self) -> str:

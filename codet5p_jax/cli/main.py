@@ -14,9 +14,10 @@ from codet5p_jax.cli import huge_pages, quiet
 
 COMMANDS = {  # name -> (module, what it does)
     "pretrain": ("pretrain", "the main job: corpus, tokenizer, both stages, evaluation, export"),
-    "corpus": ("corpus", "build a corpus from source code, or show one"),
+    "corpus": ("corpus", "build a corpus from source code, show and inspect it"),
     "tokenizer": ("tokenizer", "train the tokenizer on a corpus"),
     "cache": ("cache", "tokenise a corpus once, into SeqIO's offline cache"),
+    "data": ("data", "print examples of a task, decoded"),
     "train": ("train", "train a model from gin files"),
     "eval": ("eval", "evaluate a model on held-out data"),
     "eval_files": ("eval_files", "evaluate language modeling and completion on held-out files"),
@@ -30,7 +31,7 @@ COMMANDS = {  # name -> (module, what it does)
     "doctor": ("doctor", "check installation, machine and folders, and say how to mend them"),
 }
 # These import TensorFlow.
-READS_TASKS = {"tokenizer", "cache", "train", "precompile", "eval", "eval_files", "ablate"}
+READS_TASKS = {"tokenizer", "cache", "data", "train", "precompile", "eval", "eval_files", "ablate"}
 # Their flags lie in NAME_flags, which imports no JAX: what is wrong with them is said at once.
 FLAGS_APART = {"train", "precompile"}
 RUNS_MODELS = {"pretrain", "train", "eval", "eval_files", "ablate"}  # start with huge pages
