@@ -197,8 +197,9 @@ def _bytes_of_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
 
 def _of_directory(root: pathlib.Path) -> Iterator[Member]:
     for folder, folders, names in os.walk(root):
+        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
         folders[:] = sorted(set(folders) - _SKIPPED_FOLDERS)
-        for name in sorted(names):
+        for name in sorted([*names, *links]):
             yield _of_file(pathlib.Path(folder, name), root)
 
 

@@ -58,7 +58,7 @@ def _read_row(
     if row is None:
         return Rejection(place, "row: not JSON")
     content, path = row[columns.content], _text(row[columns.path])
-    if not content:
+    if not isinstance(content, str | bytes) or not content:
         return Rejection(path or place, "row: no content")
     if columns.language is None:
         language = language_of(path)

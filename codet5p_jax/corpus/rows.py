@@ -49,16 +49,21 @@ def row_files(place: str) -> list[str]:
     """
     if is_remote(place):
         return _remote_files(place)
-    path = pathlib.Path(place)
-    if path.is_file() and path.suffix.lower() == ".zip":
+    if not os.path.isdir(place):
+        return _files_at(place)
+    files = [os.path.join(folder, name) for folder, _, names in os.walk(place) for name in names]
+    return [found for file in sorted(files) for found in _files_at(file)]
+
+
+def _files_at(path: str) -> list[str]:
+    """The file of rows at `path`, or those in the zip archive there."""
+    if is_row_file(path):
+        return [path]
+    if path.lower().endswith(".zip"):
         with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
             names = sorted(name for name in archive.namelist() if is_row_file(name))
             return [f"zip://{name}::{path}" for name in names]
-        return []
-    if path.is_file():
-        return [place] if is_row_file(place) else []
-    found = (pathlib.Path(folder, name) for folder, _, names in os.walk(path) for name in names)
-    return sorted(str(file) for file in found if is_row_file(file))
+    return []
 
 
 def _remote_files(place: str) -> list[str]:

@@ -113,7 +113,8 @@ def sources_of_path(
         return [_source_at(place, license=license)]
     inner = [p for p in sorted(place.iterdir()) if p.is_dir() or archives.is_archive(p)]
     inner = [p for p in inner if not p.name.startswith(".")]
-    if len(inner) < 2 or any(language_of(p.name) for p in place.iterdir()):
+    folder = len(inner) < 2 and not any(p.is_file() for p in inner)
+    if folder or any(language_of(p.name) for p in place.iterdir()):
         return [_source_at(place, license=license)]
     return [_source_at(p, license=license) for p in inner]
 
@@ -128,12 +129,13 @@ def _is_data_set(place: pathlib.Path) -> bool:
         return bool(rows.row_files(str(place)))
     if (place / ".git").exists():
         return False
-    sizes = {"rows": 0, "code": 0}
+    of_rows = of_code = 0
     for member in archives.members(place):
-        kind = "rows" if rows.is_row_file(member.path) else "code"
-        if kind == "rows" or language_of(member.path) or archives.is_archive(member.path):
-            sizes[kind] += member.size
-    return sizes["rows"] > sizes["code"]
+        if rows.row_files(str(place / member.path)):
+            of_rows += member.size
+        elif language_of(member.path) or archives.is_archive(member.path):
+            of_code += member.size
+    return of_rows > of_code
 
 
 def _row_sources(

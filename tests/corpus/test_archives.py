@@ -138,7 +138,9 @@ def test_links_in_zips_and_directories_and_pipes_are_refused(tmp_path):
     (tmp_path / "d/link.py").symlink_to("/etc/passwd")
     (tmp_path / "e").mkdir()
     os.mkfifo(tmp_path / "e/pipe.py")
-    for place in ("a.zip", "d", "e"):
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f/link").symlink_to("/etc")
+    for place in ("a.zip", "d", "e", "f"):
         assert [m.refused for m in members(tmp_path / place)] == [LINK]
 
 

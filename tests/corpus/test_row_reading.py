@@ -178,6 +178,7 @@ def test_rows_that_are_left_out_are_counted_with_their_reason(tmp_path):
         {**GITHUB_CODE, "language": "TypeScript"},
         {**GITHUB_CODE, "language": None},
         {**GITHUB_CODE, "code": None},
+        {**GITHUB_CODE, "code": ["x"]},
         {**GITHUB_CODE, "path": "tests/test_area.py"},
         {**GITHUB_CODE, "license": "gpl-3.0"},
         {**GITHUB_CODE, "license": None},
@@ -189,7 +190,8 @@ def test_rows_that_are_left_out_are_counted_with_their_reason(tmp_path):
     assert _read(path) == (
         [],
         [
-            *("row: of another language", "row: of another language", "row: no content"),
+            *("row: of another language", "row: of another language"),
+            *("row: no content", "row: no content"),
             *("file: of tests", "licence: GPL-3.0-only", "licence: NOASSERTION"),
             *("file: over 2 MiB", "file: not UTF-8", "row: not JSON"),
         ],

@@ -65,6 +65,22 @@ def test_a_zip_of_files_of_rows_is_a_data_set(tmp_path):
     assert source.name == "java.zip/java_test_0.jsonl"
 
 
+def test_a_folder_of_such_zips_is_a_data_set(tmp_path):
+    for language in ("java", "go"):
+        with zipfile.ZipFile(tmp_path / f"{language}.zip", "w") as archive:
+            archive.write(_rows(tmp_path / "a.jsonl"), f"{language}_test_0.jsonl")
+    (tmp_path / "a.jsonl").unlink()
+    for field_map in (None, "github-code"):
+        found = sources_of_path(tmp_path, field_map=field_map)
+        names = [s.name.removeprefix(f"{tmp_path.name}/") for s in found]
+        assert names == ["go_test_0.jsonl", "java_test_0.jsonl"]
+
+
+def test_a_single_archive_in_a_folder_is_opened(tmp_path, write_tar):
+    path = write_tar(tmp_path / "a.tar.gz", {"a/x.py": CODE})
+    assert [s.places for s in sources_of_path(tmp_path)] == [(str(path),)]
+
+
 def test_a_data_set_behind_an_address_is_found():
     system = fsspec.filesystem("memory")
     row = {"code": CODE, "repo_name": "r", "path": "a.py", "language": "Go", "license": "mit"}
