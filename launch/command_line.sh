@@ -1,12 +1,14 @@
 # shellcheck shell=bash
 # What the launch scripts share: flags, the nearest of known names, quoting, and codet5p's command.
-# Sourced by a script that sets SCRIPT, here, repository, VALUES and SWITCHES and defines usage().
+# Sourced by a script that sets SCRIPT, here, repository, VALUES and SWITCHES and defines usage(), and
+# sets COMMAND where it runs another than codet5p train.
 
 : "${SCRIPT:?}" "${VALUES:?}" "${SWITCHES:?}" "${here:?}" "${repository:?}"
+: "${COMMAND:=codet5p train}"
 
 declare -A given=()  # flag -> its value, 1 for a switch
 gin_files=()
-train_arguments=()   # what stands behind --
+train_arguments=()   # what stands behind --, for $COMMAND
 train_command=()
 
 readonly EXIT_USAGE=2
@@ -65,7 +67,7 @@ unknown_flag() {
   local -a known
   read -r -a known <<<"${VALUES//$'\n'/ } ${SWITCHES//$'\n'/ } help"
   usage_error "unknown flag --$1. Did you mean --$(nearest "$1" "${known[@]}")? \
-What belongs to codet5p train stands behind --"
+What belongs to $COMMAND stands behind --"
 }
 
 read_flags() {  # fills given, gin_files and train_arguments
@@ -77,7 +79,7 @@ read_flags() {  # fills given, gin_files and train_arguments
       --) train_arguments=("$@"); return ;;
       -h | --help) usage; exit 0 ;;
       --*) ;;
-      *) usage_error "unexpected argument '$word'; what belongs to codet5p train stands behind --" ;;
+      *) usage_error "unexpected argument '$word'; what belongs to $COMMAND stands behind --" ;;
     esac
     name=${word%%=*}
     name=${name#--}
