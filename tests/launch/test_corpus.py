@@ -1,4 +1,4 @@
-"""The commands that build a corpus on a cluster: their words, and Beam's graph with their options."""
+"""The commands that build a corpus on a cluster, and Beam's graph with their options."""
 
 import argparse
 import logging
