@@ -4,6 +4,7 @@ import gzip
 import io
 import lzma
 import os
+import random
 import struct
 import tarfile
 import zipfile
@@ -260,3 +261,28 @@ def test_an_unknown_kind_of_archive_names_the_known_ones(tmp_path):
     (tmp_path / "a.rar").write_bytes(b"")
     with pytest.raises(ArchiveError, match=r"no known kind.*\.tar\.gz"):
         members(tmp_path / "a.rar")
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tar.zst", "a.zip", "a.deb"])
+def test_an_archive_with_random_damage_is_read_or_named_and_nothing_else(tmp_path, name, write_deb):
+    entries = [(tarfile.TarInfo(f"a/{'x' * 150}{i}.py"), bytes(range(256)) * 3) for i in range(3)]
+    plain = _tar(tmp_path / "plain.tar", entries, "w").read_bytes()
+    if name == "a.zip":
+        with zipfile.ZipFile(tmp_path / name, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("a/x.py", "print(1)\n" * 99)
+    elif name == "a.deb":
+        write_deb(tmp_path / name, {"./a/x.py": "print(1)\n" * 99})
+    else:
+        (tmp_path / name).write_bytes(PACKED[name.removeprefix("a.tar")](plain))
+    whole, random_ = (tmp_path / name).read_bytes(), random.Random(0)
+    for _ in range(300):
+        content = bytearray(whole)
+        for _ in range(random_.choice((1, 2, 8))):
+            content[random_.randrange(len(content))] = random_.choice((0, 0x30, 0xFF))
+        (tmp_path / name).write_bytes(content)
+        try:
+            for member in members(tmp_path / name):
+                member.path.encode()
+                assert member.refused or len(member.read()) <= archives.MAX_MEMBER_BYTES
+        except ArchiveError as error:
+            assert name in str(error)
