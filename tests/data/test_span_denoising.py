@@ -2,12 +2,15 @@
 
 import collections
 import itertools
+import pathlib
+import sysconfig
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from codet5p_jax.data.span_denoising import SpanDenoising
+from codet5p_jax.data.tokenization import tokenize_files
 from codet5p_jax.tokenizer import CONTROL_TOKENS
 
 LENGTHS = {"inputs": 128, "targets": 40}
@@ -106,6 +109,46 @@ def test_spans_have_one_to_five_words_each_as_likely(rows, tokenizer):
     assert set(words) == {1, 2, 3, 4, 5}
     for count in words.values():
         assert abs(count / total - 0.2) < 0.025  # the last span of a row is chosen to fit
+
+
+def _files_of_real_code(tokenizer):
+    """Blocks of 64 files of the standard library, tokenized."""
+    folder = pathlib.Path(sysconfig.get_paths()["stdlib"])
+    paths = sorted(folder.glob("*.py")) + sorted(folder.glob("[a-k]*/*.py"))
+    for start in range(0, len(paths), 64):
+        code = [p.read_text("utf-8", errors="ignore") for p in paths[start : start + 64]]
+        yield tokenize_files({"code": tf.constant(code)}, tokenizer=tokenizer)
+
+
+def test_over_ten_thousand_examples_of_real_code_fifteen_percent_are_masked_in_whole_words(
+    tokenizer,
+):
+    """And every span is 1..5 words; words of over 16 tokens count as several."""
+    examples = tokens = masked = 0
+    for number, block in enumerate(_files_of_real_code(tokenizer)):
+        made = _apply(block, tokenizer, seed=(number, 9))
+        ends = np.cumsum(block["word_lengths"].values.numpy())
+        word_of_end = dict(zip(ends.tolist(), range(1, len(ends) + 1), strict=True)) | {0: 0}
+        position = 0
+        for inputs, targets in zip(*_lists(made), strict=True):
+            spans = _spans(targets, tokenizer)
+            for token in inputs[1:-1]:
+                if token not in spans:
+                    position += 1
+                    continue
+                first = word_of_end.get(position)
+                position += len(spans[token])
+                last = word_of_end.get(position)
+                assert first is not None and last is not None, "a word is partly masked"
+                assert 1 <= last - first <= 5
+                masked += len(spans[token])
+            examples += 1
+        assert position == ends[-1]  # nothing is lost
+        tokens += position
+        if examples >= 10_000:
+            break
+    assert examples >= 10_000
+    assert abs(masked / tokens - 0.15) < 0.003
 
 
 def _one_word(size):
