@@ -16,6 +16,7 @@ WIDE = 96  # characters, from which tables show all their columns
 MOST_LICENSES = 12
 KINDS = ("code_files", "code_functions", "pairs")
 SPLITS = ("train", "validation", "test")
+TOLD = ("splits", "languages", "licenses", "rejections")  # in tables of their own
 
 Manifest = Mapping[str, Any]
 Record = Mapping[str, str]
@@ -76,12 +77,12 @@ def rejection_rows(rejections: Mapping[str, int]) -> Iterator[tuple[str, str, in
             yield kind, name.partition(": ")[2], count
 
 
-def further_counts(manifest: Manifest) -> Iterator[tuple[str, Mapping[str, int]]]:
-    """Yields (title, counts by name) of what else a build counted, such as secrets scrubbed."""
+def further_counts(manifest: Manifest) -> Iterator[tuple[str, Mapping[str, Mapping[str, int]]]]:
+    """Yields (title, numbers by name) of what else a build counted, such as secrets scrubbed."""
     for section, counts in manifest.items():
-        numbers = isinstance(counts, Mapping) and [type(count) for count in counts.values()]
-        if numbers and set(numbers) == {int} and section != "rejections":
-            yield section.replace("_", " ").capitalize(), counts
+        if section not in TOLD and isinstance(counts, Mapping) and counts:
+            rows = {k: v if isinstance(v, Mapping) else {"count": v} for k, v in counts.items()}
+            yield section.replace("_", " ").capitalize(), rows
 
 
 def one_line(text: str) -> str:
@@ -136,11 +137,12 @@ def _rejections(rejections: Mapping[str, int]) -> Table:
     return table
 
 
-def _counts(title: str, counts: Mapping[str, int]) -> Table:
+def _counts(title: str, rows: Mapping[str, Mapping[str, int]]) -> Table:
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     table = _table(title, "what")
-    _add_numbers(table, "count")
-    for name, count in Counter(counts).most_common():
-        table.add_row(_text(name), f"{count:,}")
+    _add_numbers(table, *columns)
+    for name, row in sorted(rows.items(), key=lambda item: -sum(item[1].values())):
+        table.add_row(_text(name), *(f"{row.get(column, 0):,}" for column in columns))
     return table
 
 

@@ -52,7 +52,7 @@ def corpus_counts(manifest: Mapping[str, Any]) -> Markup:
             _counts(manifest.get("licenses"), "Licence", bars="code_functions"),
             _counts(rejections, "Left out because of", bars="count", caption=caption),
             *(
-                _counts(value, name.replace("_", " ").capitalize(), bars="count")
+                _counts(value, name.replace("_", " ").capitalize())
                 for name, value in manifest.items()
                 if name not in NOT_COUNTS and isinstance(value, Mapping)
             ),
@@ -62,10 +62,13 @@ def corpus_counts(manifest: Mapping[str, Any]) -> Markup:
     )
 
 
-def _counts(counts: Any, name: str, *, bars: str, caption: str | None = None) -> Markup | None:
+def _counts(
+    counts: Any, name: str, *, bars: str | None = None, caption: str | None = None
+) -> Markup | None:
     """A table of {name: count} or {name: {column: count}}; None if there is nothing.
 
-    Rows are ordered by the column `bars`, which is drawn too, except for splits.
+    Rows are ordered by the column `bars`, which is drawn too, except for splits. None means the
+    sum of a row.
     """
     if not isinstance(counts, Mapping) or not counts:
         return None
@@ -83,9 +86,9 @@ def _numbers(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
     return [shown_number(row.get(column)) for column in columns]
 
 
-def _size(row: Mapping[str, Any], column: str) -> int:
-    value = row.get(column, 0)
-    return value if isinstance(value, int) else 0
+def _size(row: Mapping[str, Any], column: str | None) -> int:
+    values = row.values() if column is None else [row.get(column, 0)]
+    return sum(value for value in values if isinstance(value, int))
 
 
 def _bar(value: int, largest: int) -> Markup:

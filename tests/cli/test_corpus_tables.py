@@ -112,6 +112,13 @@ def test_notes_and_pairs_are_printed_as_they_are_and_on_one_line():
 
 
 def test_whatever_else_a_build_counted_is_a_table_too():
-    manifest = {**MANIFEST, "scrubbed": {"e-mail address": 7, "AWS key": 1}, "other": {"a": "b"}}
-    assert list(further_counts(manifest)) == [("Scrubbed", {"e-mail address": 7, "AWS key": 1})]
-    assert "e-mail address 7" in _lines(80, corpus_tables(manifest, PAIRS, width=80))
+    sets = {"HumanEval": {"file": 2, "function": 30}, "MBPP": {"file": 0, "function": 90}}
+    manifest = {**MANIFEST, "scrubbed": {"e-mail address": 7, "AWS key": 1}, "none": {}}
+    manifest["evaluation_sets"] = sets
+    assert dict(further_counts(manifest)) == {
+        "Scrubbed": {"e-mail address": {"count": 7}, "AWS key": {"count": 1}},
+        "Evaluation sets": sets,
+    }
+    lines = _lines(80, corpus_tables(manifest, PAIRS, width=80))
+    assert "e-mail address 7" in lines
+    assert lines.index("MBPP 0 90") + 1 == lines.index("HumanEval 2 30")

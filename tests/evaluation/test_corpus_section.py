@@ -53,3 +53,6 @@ def test_sources_that_gave_nothing_are_told_with_their_reason():
 
 def test_other_counts_of_a_build_are_shown_under_their_name():
     assert "Scrubbed" in _text({"scrubbed": {"e-mail address": 3}})
+    sets = {"MBPP": {"file": 0, "function": 9}, "HumanEval": {"file": 20, "function": 3}}
+    text = " ".join(_text({"evaluation_sets": sets}).split())
+    assert "Evaluation sets file function HumanEval 20 3 MBPP 0 9" in text

@@ -3,8 +3,10 @@ import pytest
 import seqio
 
 import tasks
+from codet5p_jax.data.texts import corpus_texts
 from codet5p_jax.data.vocabulary import CodeVocabulary
-from codet5p_jax.tokenizer import train_tokenizer
+from codet5p_jax.tokenizer import load_tokenizer, train_tokenizer
+from tests.codegen_folder import write_codegen_folder
 
 pytestmark = pytest.mark.usefixtures("registry")
 LANGUAGES = ("python", "ruby")
@@ -113,3 +115,21 @@ def test_missing_directories_are_named(corpus_dir, tokenizer_dir, tmp_path):
         tasks.register(corpus_dir, tmp_path)
     with pytest.raises(FileNotFoundError, match="No dataset 'code_files' in the corpus"):
         tasks.register(tmp_path, tokenizer_dir)
+
+
+def test_tasks_take_codegens_tokenizer(corpus_dir, tmp_path):
+    folder = write_codegen_folder(tmp_path / "codegen", corpus_texts(corpus_dir), vocab_size=900)
+    tasks.register(corpus_dir, folder, languages=("ruby",))
+    tokenizer = load_tokenizer(folder)
+    end, first = tokenizer.eos_id, tokenizer.sentinel_id(0)
+    denoising = seqio.TaskRegistry.get("unimodal_span_denoising_ruby")
+    dataset = denoising.get_dataset({"inputs": 96, "targets": 48}, "train", shuffle=False)
+    for row in dataset.take(50).as_numpy_iterator():
+        assert row["inputs"][0] == row["inputs"][-1] == row["targets"][0] == end
+        assert row["targets"][1] == first and first in row["inputs"]
+    writing = seqio.TaskRegistry.get("text_to_code_ruby").get_dataset(
+        {"inputs": 64, "targets": 96}, "train", shuffle=False
+    )
+    [example] = writing.take(1).as_numpy_iterator()
+    assert example["targets"][0] == tokenizer.cdec_id
+    assert tokenizer.decode(example["targets"].tolist()).startswith("def ")
