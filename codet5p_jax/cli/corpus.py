@@ -45,6 +45,14 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         "--exclude", help="text file of repositories of evaluation sets to leave out, one a line"
     )
     parser.add_argument(
+        "--evaluation_sets",
+        action="append",
+        default=[],
+        help="file or folder of an evaluation set (code, JSON, JSON lines): files and functions "
+        "that share 13 tokens in a row with it are left out, and so are the repositories it "
+        "names; may be repeated",
+    )
+    parser.add_argument(
         "--archives", help="where fetched archives are found and kept; else they go with the build"
     )
     parser.add_argument(
@@ -91,6 +99,7 @@ def _build(arguments: argparse.Namespace) -> int:
     runner = [f"--runner={arguments.runner}"] if arguments.runner else []
     common = {
         "excluded": read_names(arguments.exclude) if arguments.exclude else [],
+        "evaluation_sets": arguments.evaluation_sets,
         "pipeline_args": [*runner, *arguments.beam_options],
         "num_workers": _num_workers(arguments),
         "num_shards": arguments.num_shards,

@@ -13,7 +13,8 @@ from typing import Any
 
 from codet5p_jax.corpus import datasets
 from codet5p_jax.corpus.apt_client import fetch_source_packages
-from codet5p_jax.corpus.decontamination import decontaminate
+from codet5p_jax.corpus.decontamination import decontaminate, write_evaluation_grams
+from codet5p_jax.corpus.evaluation_sets import content_digest, name_of
 from codet5p_jax.corpus.extracted import count_extracted
 from codet5p_jax.corpus.fetch import Client, Fetched, fetch_packages
 from codet5p_jax.corpus.filters import Filters
@@ -35,6 +36,7 @@ from codet5p_jax.corpus.splits import assign_splits
 from codet5p_jax.progress import Progress, progress
 
 FORMAT = 3  # of records and their order; raised when the same sources give other records
+_EVALUATION = "evaluation"  # folder of a build
 CLIENTS: Mapping[str, Client] = {
     "apt": fetch_source_packages,
     "npm": fetch_npm_packages,
@@ -54,6 +56,7 @@ def build_from_recipe(
     clients: Mapping[str, Client] = CLIENTS,
     archives_dir: str | os.PathLike[str] | None = None,
     excluded: Sequence[str] = (),
+    evaluation_sets: Sequence[str | os.PathLike[str]] = (),
     pipeline_args: Sequence[str] = (),
     num_workers: int = 1,
     num_shards: int = 8,
@@ -70,6 +73,8 @@ def build_from_recipe(
         clients: What fetches the packages of each ecosystem.
         archives_dir: Where fetched archives are found and kept; None: until the build has ended.
         excluded: Names of repositories of evaluation sets, which are left out.
+        evaluation_sets: Files and folders of evaluation sets, whose text and repositories are left
+            out; see the module `evaluation_sets`.
         pipeline_args: Options of Apache Beam.
         num_workers: Processes that extract sources on this machine; 1 leaves it to the pipeline.
         num_shards: Files of records in each split.
@@ -77,11 +82,17 @@ def build_from_recipe(
     Raises:
         FileExistsError: `out_dir` holds another corpus, or something else.
     """
-    asked = {"recipe": recipe.to_dict(), "excluded": sorted(excluded), "shards": num_shards}
+    asked = {
+        "recipe": recipe.to_dict(),
+        "excluded": sorted(excluded),
+        "evaluation_sets": content_digest(evaluation_sets),
+        "shards": num_shards,
+    }
     digest = _digest(asked)
     if (ready := _ready(out_dir, digest)) is not None:
         return ready
     partial = _partial(out_dir)
+    excluded = _register(evaluation_sets, excluded, partial)
     archives = partial / "fetched" if archives_dir is None else archives_dir
     fetched = fetch_packages(recipe.packages, archives, clients=clients)
     missing = [result for result in fetched if result.reason]
@@ -98,6 +109,7 @@ def build_from_recipe(
         digest=digest,
         missing=missing,
         excluded=excluded,
+        evaluation_sets=evaluation_sets,
         notes=notes,
         licenses=licenses,
         pipeline_args=pipeline_args,
@@ -112,6 +124,7 @@ def build_from_sources(
     *,
     licenses: Sequence[str] = PERMISSIVE,
     excluded: Sequence[str] = (),
+    evaluation_sets: Sequence[str | os.PathLike[str]] = (),
     pipeline_args: Sequence[str] = (),
     num_workers: int = 1,
     num_shards: int = 8,
@@ -129,11 +142,13 @@ def build_from_sources(
         "sources": [dataclasses.asdict(source) for source in sources],
         "licenses": list(licenses),
         "excluded": sorted(excluded),
+        "evaluation_sets": content_digest(evaluation_sets),
         "shards": num_shards,
     }
     digest = _digest(asked)
     if (ready := _ready(out_dir, digest)) is not None:
         return ready
+    excluded = _register(evaluation_sets, excluded, _partial(out_dir))
     return _build(
         sources,
         out_dir,
@@ -141,6 +156,7 @@ def build_from_sources(
         digest=digest,
         missing=[],
         excluded=excluded,
+        evaluation_sets=evaluation_sets,
         notes=[],
         licenses=licenses,
         pipeline_args=pipeline_args,
@@ -157,6 +173,7 @@ def _build(
     digest: str,
     missing: Sequence[Fetched],
     excluded: Sequence[str],
+    evaluation_sets: Sequence[str | os.PathLike[str]],
     notes: Sequence[str],
     licenses: Sequence[str],
     pipeline_args: Sequence[str],
@@ -169,8 +186,13 @@ def _build(
     _keep_extracted(partial, digest)
     kept, dropped = decontaminate(with_unique_names(sources), excluded)
     placed = assign_splits(kept)
+    evaluation = partial / _EVALUATION
     options = BuildOptions(
-        out_dir=str(partial), filters=Filters(), licenses=tuple(licenses), num_shards=num_shards
+        out_dir=str(partial),
+        filters=Filters(),
+        licenses=tuple(licenses),
+        num_shards=num_shards,
+        evaluation_dir=str(evaluation) if evaluation.is_dir() else None,
     )
     _run(placed, options, pipeline_args=pipeline_args, num_workers=num_workers)
     counts, shards = pipeline.read_summary(str(partial))
@@ -187,10 +209,24 @@ def _build(
             *map(_missing, missing),
         ],
         notes=[*notes, *by_file],
+        evaluation_sets=[*map(name_of, evaluation_sets)],
     )
     write_manifest(partial, manifest)
     _publish(partial, pathlib.Path(out_dir))
     return manifest
+
+
+def _register(
+    evaluation_sets: Sequence[str | os.PathLike[str]],
+    excluded: Sequence[str],
+    partial: pathlib.Path,
+) -> list[str]:
+    """Writes what is in evaluation sets to the folder of a build; returns their repositories."""
+    folder = partial / _EVALUATION
+    shutil.rmtree(folder, ignore_errors=True)
+    if not evaluation_sets and not excluded:
+        return []
+    return write_evaluation_grams(evaluation_sets, folder, repositories=excluded)
 
 
 def _expect_stated_licenses(sources: Sequence[Source], licenses: Sequence[str]) -> None:
@@ -332,7 +368,7 @@ def _keep_extracted(partial: pathlib.Path, digest: str) -> None:
 
 
 def _publish(partial: pathlib.Path, place: pathlib.Path) -> None:
-    for name in ("fetched", "extracted", "pairs", "duplicates"):
+    for name in ("fetched", "extracted", "pairs", "duplicates", _EVALUATION):
         shutil.rmtree(partial / name, ignore_errors=True)
     for name in ("summary.json", "asked"):
         (partial / name).unlink()

@@ -7,7 +7,6 @@ are numbers, brackets and loops, and those that more than `MAX_ITEMS` items of a
 licences, imports and harnesses.
 """
 
-import functools
 import os
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -63,6 +62,8 @@ class EvaluationGrams:
     def sets_of(self, texts: Sequence[bytes]) -> list[str | None]:
         """Returns for each text the name of the first set that it shares a gram with, or None."""
         first = np.full(len(texts), len(self.names))
+        if not len(self._grams):
+            return [None] * len(texts)
         found = token_grams(texts)
         places = (found.grams >> self._shift).view(np.int64)
         bits = self._table[places >> 3] >> (places & 7).astype(np.uint8)
@@ -75,12 +76,6 @@ class EvaluationGrams:
             of_one = owners >= 0
             np.minimum.at(first, owners[of_one], self._sets[nearest[shared]][of_one])
         return [*map(dict(enumerate(self.names)).get, first.tolist())]
-
-
-@functools.cache
-def open_evaluation_grams(folder: str) -> EvaluationGrams:
-    """Returns the grams in `folder`, opened once in a process."""
-    return EvaluationGrams(folder)
 
 
 def write_evaluation_grams(

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from codet5p_jax.corpus.chunks import write_chunk
+from codet5p_jax.corpus.decontamination import EvaluationGrams
 from codet5p_jax.corpus.deduplication import Entry
 from codet5p_jax.corpus.extraction import Counts, extract_source
 from codet5p_jax.corpus.options import BuildOptions
@@ -71,7 +72,11 @@ def _batches(
     """Yields (dataset, entries of a chunk), and adds to `counts`."""
     waiting: dict[str, list[Entry]] = {"code_files": [], "code_functions": []}
     sizes: collections.Counter[str] = collections.Counter()
-    for found in extract_source(source, filters=options.filters, licenses=options.licenses):
+    folder = options.evaluation_dir
+    evaluation = None if folder is None else EvaluationGrams(folder)
+    for found in extract_source(
+        source, filters=options.filters, licenses=options.licenses, evaluation=evaluation
+    ):
         counts.update(found.counts)
         for dataset, entries in (("code_files", found.files), ("code_functions", found.functions)):
             waiting[dataset] += entries

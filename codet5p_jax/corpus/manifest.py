@@ -44,6 +44,7 @@ def make_manifest(
     shards: Sequence[ShardInfo],
     sources: Sequence[SourceStatus],
     notes: Sequence[str],
+    evaluation_sets: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Returns the manifest as JSON values.
 
@@ -54,6 +55,7 @@ def make_manifest(
         shards: The files of records.
         sources: What became of each source.
         notes: Sentences that a reader should see first.
+        evaluation_sets: Names of the sets whose text was left out.
     """
     return {
         "recipe": recipe,
@@ -70,6 +72,13 @@ def make_manifest(
         "sources": [_source(source, counts) for source in sources],
         "rejections": _by_name(counts, "rejections"),
         "scrubbed": _by_name(counts, "scrubbed"),
+        "evaluation_sets": {
+            name: {
+                kind: counts.get(("rejections", f"{kind}: in evaluation set {name}"), 0)
+                for kind in ("file", "function")
+            }
+            for name in evaluation_sets
+        },
         "files": [_file(shard, shards) for shard in shards],
     }
 

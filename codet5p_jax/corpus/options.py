@@ -15,12 +15,15 @@ class BuildOptions:
         filters: What is left out.
         licenses: SPDX names of the licences a file may have.
         num_shards: Files of records in each split.
+        evaluation_dir: Where `decontamination.write_evaluation_grams` wrote what is in evaluation
+            sets; None: nothing is looked for.
     """
 
     out_dir: str
     filters: Filters
     licenses: tuple[str, ...]
     num_shards: int
+    evaluation_dir: str | None = None
 
     def folder(self, stage: str) -> pathlib.Path:
         """Returns the folder, made if need be, of what a stage leaves for the next."""

@@ -10,7 +10,9 @@ from codet5p_jax.corpus.datasets import read_dataset, verify
 from codet5p_jax.corpus.fetch import Fetched
 from codet5p_jax.corpus.installed import installed_sources
 from codet5p_jax.corpus.recipes import Package, Recipe
+from codet5p_jax.corpus.records import SPLITS
 from codet5p_jax.corpus.sources import sources_of_path
+from tests.corpus.conftest import MIT, python_module
 
 
 def _recipe(names, **kwargs):
@@ -175,3 +177,73 @@ def test_a_single_repository_is_split_by_file_and_says_so(repositories, tmp_path
 def test_no_sources_are_an_error(tmp_path):
     with pytest.raises(ValueError, match="--recipe or --source"):
         build_from_sources([], tmp_path / "c")
+
+
+@pytest.fixture
+def planted(repositories, tmp_path):
+    """The repositories, and one that holds what no corpus may, besides an evaluation set."""
+    secrets = f"""def connect(host):
+    token = "gh{"p"}_{"a1B2" * 9}"
+    session = open_session(host, token, mail="jane@roe.org")
+    return session
+"""
+    answer = """def median_of_positives(numbers):
+    positives = sorted(number for number in numbers if number > 0)
+    middle = len(positives) // 2
+    if len(positives) % 2:
+        return positives[middle]
+    return (positives[middle - 1] + positives[middle]) / 2
+"""
+    folder = tmp_path / "sources"
+    (folder / "mine").mkdir(parents=True)
+    for archive in repositories.iterdir():
+        (folder / archive.name).symlink_to(archive)
+    (folder / "mine/LICENSE").write_text(MIT)
+    (folder / "mine/connect.py").write_text(secrets + "\n\n" + python_module("connect"))
+    (folder / "mine/answers.py").write_text(answer + "\n\n" + python_module("answers"))
+    exam = tmp_path / "exam"
+    exam.mkdir()
+    (exam / "tasks.jsonl").write_text(json.dumps({"canonical_solution": answer}))
+    (exam / "repositories.txt").write_text("someone/beta-1.1.tar.gz\n")
+    return sources_of_path(folder), exam
+
+
+def test_nothing_that_was_planted_is_in_the_corpus_and_the_manifest_tells_it(planted, tmp_path):
+    sources, exam = planted
+    out = tmp_path / "c"
+    manifest = build_from_sources(sources, out, evaluation_sets=[exam], num_workers=2)
+    records = [
+        record
+        for dataset in ("code_files", "code_functions")
+        for split in SPLITS
+        for record in read_dataset(out, dataset, split=split)
+    ]
+    text = repr(records)
+    assert "def connect(host)" in text and "answers_0" in text
+    assert not [
+        planted
+        for planted in ("a1B2a1B2", "jane@roe.org", "median_of_positives", "beta-1.1.tar.gz")
+        if planted in text
+    ]
+    assert 'token = "<SECRET>"' in text and 'mail="<EMAIL>"' in text
+    assert manifest["scrubbed"] == {"E-mail address": 1, "GitHub Token": 1}
+    assert manifest["evaluation_sets"] == {"exam": {"file": 1, "function": 1}}
+    assert manifest["rejections"]["function: in evaluation set exam"] == 1
+    dropped = {s["name"]: s["reason"] for s in manifest["sources"] if s["status"] == "dropped"}
+    assert dropped == {"beta-1.1.tar.gz": "it is in an evaluation set"}
+    assert not (out / "evaluation").exists()
+
+
+def test_a_corpus_for_other_evaluation_sets_is_another(planted, tmp_path):
+    sources, exam = planted
+    build_from_sources(sources, tmp_path / "c", evaluation_sets=[exam])
+    with (exam / "tasks.jsonl").open("a") as stream:
+        stream.write("\n" + json.dumps({"prompt": python_module("alpha_a")}))
+    with pytest.raises(FileExistsError, match="holds another corpus"):
+        build_from_sources(sources, tmp_path / "c", evaluation_sets=[exam])
+
+
+def test_an_evaluation_set_that_is_not_there_is_told_before_anything_is_read(planted, tmp_path):
+    sources, _ = planted
+    with pytest.raises(FileNotFoundError, match="No evaluation set at"):
+        build_from_sources(sources, tmp_path / "c", evaluation_sets=[tmp_path / "nowhere"])

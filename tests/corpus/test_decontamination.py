@@ -8,7 +8,6 @@ from codet5p_jax.corpus.decontamination import (
     MAX_ITEMS,
     EvaluationGrams,
     decontaminate,
-    open_evaluation_grams,
     write_evaluation_grams,
 )
 from codet5p_jax.corpus.sources import Source
@@ -87,7 +86,7 @@ def test_names_alone_make_no_gram(tmp_path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set/repositories.txt").write_text("a/b\n")
     assert write_evaluation_grams([tmp_path / "set"], tmp_path / "grams") == ["a/b"]
-    found = open_evaluation_grams(str(tmp_path / "grams"))
+    found = EvaluationGrams(tmp_path / "grams")
     assert found.sets_of([SOLUTION.encode()]) == [None]
     assert found.names_repository("a/b")
 
