@@ -39,6 +39,7 @@ REQUIRES = [
     "etils>=1.10",
     "gin-config>=0.5,<0.6",
     "packaging>=24",
+    "pygments>=2.17",
     "rich>=13.7",
     "tensorboardX>=2.6.2",
 ]

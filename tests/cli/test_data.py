@@ -55,6 +55,17 @@ def test_instructions_are_shown_from_their_file(codet5p, folders, tmp_path):
     assert "<s>number " in shown
 
 
+def test_gin_binds_files_of_instructions(codet5p, folders, tmp_path):
+    records = [{"instruction": f"Say {i}.", "output": f"number {i}"} for i in range(30)]
+    (tmp_path / "say.json").write_text(json.dumps(records))
+    files = {"say": str(tmp_path / "say.json")}
+    code, shown, error = codet5p(
+        *("data", "preview", "--task=instruction_say", "--n=1", STAGE1, *folders),
+        f"--gin.train_command.train.instruction_files={files}",
+    )
+    assert code == 0 and "<s>number " in shown, error
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
