@@ -8,7 +8,7 @@ first; so no stage needs more of the corpus than a column of numbers.
 
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import rensa
@@ -33,8 +33,8 @@ def word_grams(code: str) -> UInt64[np.ndarray, "grams"]:
     if len(words) < _MIN_WORDS:
         return np.empty(0, np.uint64)
     hashed = np.fromiter(map(zlib.crc32, words), np.uint64, count=len(words))
-    windows = np.lib.stride_tricks.sliding_window_view(hashed, _WORDS_IN_GRAM)
-    return _mixed(windows)
+    grams = len(words) - _WORDS_IN_GRAM + 1
+    return _mixed(hashed[i : i + grams] for i in range(_WORDS_IN_GRAM))
 
 
 def signatures(grams: Sequence[UInt64[np.ndarray, "_"]]) -> UInt32[np.ndarray, "records 256"]:
@@ -52,8 +52,8 @@ def band_hashes(
     signature: UInt32[np.ndarray, "records 256"],
 ) -> UInt64[np.ndarray, "bands records"]:
     """Returns the bucket of each record in each band."""
-    rows = signature[:, : NUM_BANDS * _ROWS].reshape(-1, NUM_BANDS, _ROWS)
-    return np.ascontiguousarray(_mixed(rows.astype(np.uint64)).T)
+    rows = signature[:, : NUM_BANDS * _ROWS].reshape(-1, NUM_BANDS, _ROWS).astype(np.uint64)
+    return np.ascontiguousarray(_mixed(np.moveaxis(rows, -1, 0)).T)
 
 
 def pairs_in_buckets(
@@ -74,10 +74,7 @@ def resemble(
     return np.mean(one == other, axis=1) >= SIMILARITY
 
 
-def _mixed(
-    values: UInt64[np.ndarray, "*rows columns"],
-) -> UInt64[np.ndarray, "*rows"]:
-    """Returns one hash for each row of hashes."""
-    mixed = (values * _MULTIPLIERS[: values.shape[-1]]).sum(axis=-1, dtype=np.uint64)
-    mixed ^= mixed >> np.uint64(29)
-    return mixed * _MULTIPLIERS[0]
+def _mixed(columns: Iterable[UInt64[np.ndarray, "*rows"]]) -> UInt64[np.ndarray, "*rows"]:
+    """Returns one hash for each row of hashes, given their columns."""
+    mixed = sum(column * factor for column, factor in zip(columns, _MULTIPLIERS, strict=False))
+    return (mixed ^ (mixed >> np.uint64(29))) * _MULTIPLIERS[0]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import re
 from collections.abc import Mapping
 
 FILE_FEATURES = ("code", "language", "license", "path", "repository")
@@ -10,8 +9,6 @@ FUNCTION_FEATURES = (
     *("code", "docstring", "id", "language", "license", "name", "path", "repository"),
 )
 SPLITS = ("train", "validation", "test")
-
-_WHITESPACE = re.compile(rb"\s+")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,7 +79,7 @@ def code_id(code: str) -> str:
 
     Files and functions that differ in whitespace only have the same id.
     """
-    return hashlib.sha256(_WHITESPACE.sub(b"", code.encode())).hexdigest()[:16]
+    return hashlib.sha256(b"".join(code.encode().split())).hexdigest()[:16]
 
 
 def fields_of(record: Record) -> Mapping[str, str]:

@@ -24,11 +24,7 @@ class DamagedRecordsError(ValueError):
 
 def encode_example(fields: Mapping[str, str]) -> bytes:
     """Returns a serialized tf.train.Example with one string for each field."""
-    entries = (
-        _field(_ENTRY, _field(_ENTRY, name.encode()) + _field(_VALUE, _bytes_feature(value)))
-        for name, value in sorted(fields.items())
-    )
-    return _field(_ENTRY, b"".join(entries))
+    return _field(_ENTRY, b"".join([_entry(name, fields[name]) for name in sorted(fields)]))
 
 
 def decode_example(example: bytes) -> dict[str, str]:
@@ -92,14 +88,24 @@ def _checksum(data: bytes) -> bytes:
     return _CHECKSUM.pack(masked & 0xFFFFFFFF)
 
 
-def _bytes_feature(value: str) -> bytes:
-    return _field(1, _field(1, value.encode()))
+def _entry(name: str, value: str) -> bytes:
+    """An entry of the map of features: the name, and a list of one string."""
+    data = value.encode()
+    listed = _head(1, len(data))
+    feature = _head(1, len(listed) + len(data))
+    length = len(feature) + len(listed) + len(data)
+    named = _field(_ENTRY, name.encode()) + _head(_VALUE, length)
+    return b"".join([_head(_ENTRY, len(named) + length), named, feature, listed, data])
 
 
 def _field(number: int, payload: bytes) -> bytes:
-    size = len(payload)
-    head = (number << 3 | 2, size) if size < 0x80 else (number << 3 | 2, *_varint(size))
-    return bytes(head) + payload
+    return _head(number, len(payload)) + payload
+
+
+def _head(number: int, size: int) -> bytes:
+    """What stands before a field of that many bytes."""
+    tag = number << 3 | 2
+    return bytes((tag, size)) if size < 0x80 else bytes((tag,)) + _varint(size)
 
 
 def _varint(value: int) -> bytes:
