@@ -100,13 +100,11 @@ def members(path: str | os.PathLike[str]) -> Iterator[Member]:
     )
 
 
-def _guarded(
-    members_of: Callable[[io.BufferedReader, int, str], Iterator[Member]], place: pathlib.Path
-) -> Iterator[Member]:
+def _guarded(members_of: Callable[..., Iterator[Member]], place: pathlib.Path) -> Iterator[Member]:
     total = 0
     with _named_errors(str(place)), place.open("rb") as stream:
         limit = min(MAX_TOTAL_BYTES, max(place.stat().st_size, 2**16) * MAX_RATIO)
-        for member in members_of(stream, limit, str(place)):
+        for member in members_of(stream, limit=limit, name=str(place)):
             total += member.size
             if total > limit:
                 raise bomb(str(place), limit=limit)
@@ -138,7 +136,7 @@ class _TarInfo(tarfile.TarInfo):
 
 
 def _of_tar(
-    stream: io.BufferedReader, limit: int, name: str, *, enclosed: bool = True
+    stream: io.BufferedReader, *, limit: int, name: str, enclosed: bool = True
 ) -> Iterator[Member]:
     """Yields the members of a tar archive; one that is `enclosed` loses its outermost folder."""
     content = unpacked(stream, limit=limit, name=name)
@@ -163,12 +161,12 @@ def _bytes_of(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
     return b"" if stream is None else stream.read()
 
 
-def _of_deb(stream: io.BufferedReader, limit: int, name: str) -> Iterator[Member]:
+def _of_deb(stream: io.BufferedReader, *, limit: int, name: str) -> Iterator[Member]:
     content = io.BufferedReader(ArMember(stream, "data.tar"), 2**16)
-    return _of_tar(content, limit, name, enclosed=False)  # type: ignore[arg-type]
+    return _of_tar(content, limit=limit, name=name, enclosed=False)  # type: ignore[arg-type]
 
 
-def _of_zip(stream: io.BufferedReader, limit: int, name: str) -> Iterator[Member]:
+def _of_zip(stream: io.BufferedReader, *, limit: int, name: str) -> Iterator[Member]:
     with zipfile.ZipFile(stream) as archive:
         for info in archive.infolist():
             if info.is_dir():

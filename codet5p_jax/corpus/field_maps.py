@@ -140,7 +140,8 @@ def find_field_map(place: str, columns: Collection[str], asked: str | None = Non
     expected = "; ".join(f"{field_map.name}: {_listed(field_map)}" for field_map in candidates)
     raise ValueError(
         f"{has}. Expected those of {expected}. For another data set give --field_map=FILE.json, "
-        'such as {"content": "code", "repository": "repo", "path": "file", "license": "license"}.'
+        'such as {"content": "code", "repository": "repo", "path": "file", "license": "license"}; '
+        "for code with data beside it give the folder of the code."
     )
 
 

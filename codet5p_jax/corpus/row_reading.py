@@ -44,7 +44,7 @@ def read_rows_of(
 def _expect_columns(place: str, columns: FieldMap) -> None:
     """The first file told the columns of all."""
     has = columns_of(place)
-    if missing := sorted(set(columns.columns) - set(has)):
+    if has and (missing := sorted(set(columns.columns) - set(has))):
         raise ValueError(
             f"{place} lacks the columns {', '.join(missing)} of {columns.name}; it has "
             f"{', '.join(has)}. Files of different columns are different --source."

@@ -6,6 +6,7 @@ Hugging Face Hub, `gs://`, `s3://`, or `zip://MEMBER::FILE`, a member of a zip a
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import pathlib
@@ -100,7 +101,7 @@ def fingerprint_of(place: str) -> str:
 
 
 def columns_of(place: str) -> list[str]:
-    """Returns the names of the columns of a file of rows; of JSON lines those of the first.
+    """Returns the names of the columns of a file of rows; of JSON lines those of the first 128.
 
     Raises:
         ArchiveError: The file is damaged.
@@ -108,7 +109,8 @@ def columns_of(place: str) -> list[str]:
     if place.lower().split("::")[0].endswith(_PARQUET):
         with _named_damage(place), _opened(place) as (stream, _):
             return list(pq.ParquetFile(stream).schema_arrow.names)
-    return list(next((row for row in _json_rows(place) if row is not None), {}))
+    first = itertools.islice(_json_rows(place), _BATCH)
+    return list(dict.fromkeys(name for row in first for name in row or ()))
 
 
 def read_rows(place: str, columns: Sequence[str]) -> Iterator[Row | None]:

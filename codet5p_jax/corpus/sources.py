@@ -98,7 +98,8 @@ def sources_of_path(
     """
     address = os.fspath(path)
     if rows.is_remote(address):
-        return _row_sources(rows.row_files(address), address, license, field_map)
+        found = rows.row_files(address)
+        return _row_sources(found, address, license=license, field_map=field_map)
     place = pathlib.Path(path).resolve()
     if not place.exists():
         raise FileNotFoundError(f"The source {path} does not exist; give a directory or archive.")
@@ -108,7 +109,7 @@ def sources_of_path(
             raise FileNotFoundError(
                 f"The data set {path} holds no file that ends in {', '.join(rows.ROW_ENDINGS)}."
             )
-        return _row_sources(found, str(place), license, field_map)
+        return _row_sources(found, str(place), license=license, field_map=field_map)
     if place.is_file() or (place / ".git").exists():
         return [_source_at(place, license=license)]
     inner = [p for p in sorted(place.iterdir()) if p.is_dir() or archives.is_archive(p)]
@@ -139,9 +140,10 @@ def _is_data_set(place: pathlib.Path) -> bool:
 
 
 def _row_sources(
-    files: Sequence[str], root: str, license: str | None, field_map: str | None
+    files: Sequence[str], root: str, *, license: str | None, field_map: str | None
 ) -> list[Source]:
-    columns = find_field_map(files[0], rows.columns_of(files[0]), field_map)
+    filled = ((file, has) for file in files if (has := rows.columns_of(file)))
+    columns = find_field_map(*next(filled, (files[0], [])), field_map)
     data_set = root.rstrip("/").rpartition("/")[2].partition("@")[0]
     paths = [file.partition("::")[0] for file in files]
     # commonpath would make one slash of the three of an address.

@@ -69,7 +69,8 @@ def test_code_search_net_is_known_by_any_of_its_names_for_the_function(content):
 def test_other_columns_are_named_with_those_expected_and_the_way_out():
     message = (
         r"a\.parquet has the columns source, text\. Expected those of code_search_net: "
-        r"original_string.*github-code: code, repo_name.*the-stack: .*--field_map=FILE\.json"
+        r"original_string.*github-code: code, repo_name.*the-stack: .*--field_map=FILE\.json.*"
+        "for code with data beside it give the folder"
     )
     with pytest.raises(ValueError, match=message):
         find_field_map("a.parquet", ["text", "source"])

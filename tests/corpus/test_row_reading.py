@@ -228,6 +228,13 @@ def test_a_file_that_lacks_the_columns_of_the_first_is_an_error(tmp_path):
         _read(tmp_path)
 
 
+def test_an_empty_file_of_rows_holds_nothing(tmp_path):
+    (tmp_path / "a.jsonl").touch()
+    (tmp_path / "b.jsonl").write_text(json.dumps(GITHUB_CODE) + "\n")
+    files, rejections = _read(tmp_path)
+    assert (len(files), rejections) == (1, [])
+
+
 def test_a_damaged_file_of_rows_is_a_rejection(tmp_path):
     path = _json_lines(tmp_path / "a.jsonl.gz", [GITHUB_CODE] * 2_000)
     whole = path.read_bytes()

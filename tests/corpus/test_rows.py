@@ -106,6 +106,13 @@ def test_lines_that_are_no_objects_are_no_rows(tmp_path):
     assert _read(tmp_path / "a.jsonl", ["repo"]) == [{"repo": 1}, None, None, None, {"repo": 2}]
 
 
+def test_the_columns_of_json_lines_are_those_of_its_first_rows(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(b'nonsense\n{"a": 1}\n{"b": 2, "a": 1}\n')
+    assert columns_of(str(tmp_path / "a.jsonl")) == ["a", "b"]
+    (tmp_path / "b.jsonl").touch()
+    assert columns_of(str(tmp_path / "b.jsonl")) == []
+
+
 def test_a_line_beyond_all_measure_is_skipped_in_parts(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_MAX_LINE", 16)
     (tmp_path / "a.jsonl").write_bytes(b'"' + b"x" * 100 + b'"\n{"repo": 2}\n')
