@@ -43,6 +43,24 @@ def test_a_corpus_is_built_and_shown(sources, tmp_path, capsys):
     assert "15 records read, all whole." in capsys.readouterr().out
 
 
+def test_what_evaluation_sets_hold_is_left_out(sources, tmp_path, capsys):
+    answer = "def longest(words):\n    ordered = sorted(words, key=len)\n    return ordered[-1]\n"
+    (sources / "one/answers.py").write_text(answer + "\n\n" + "seconds = hours * 60 * 60\n" * 9)
+    (tmp_path / "exam.jsonl").write_text(json.dumps({"solution": answer}))
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/repositories.txt").write_text("owner/two\n")
+    sets = [f"--evaluation_sets={tmp_path / name}" for name in ("exam.jsonl", "more")]
+    out = tmp_path / "corpus"
+    assert _run("build", f"--source={sources}", "--license=MIT", *sets, f"--out={out}") == 0
+    assert "function: in evaluation set exam" in capsys.readouterr().out
+    manifest = read_manifest(out)
+    assert manifest["evaluation_sets"] == {
+        "exam": {"file": 1, "function": 1},
+        "more": {"file": 0, "function": 0},
+    }
+    assert {s["name"] for s in manifest["sources"] if s["status"] == "dropped"} == {"two"}
+
+
 def test_more_licences_are_kept_where_the_flag_says_so(sources, tmp_path, capsys):
     arguments = ["build", f"--source={sources}", "--license=MPL-2.0"]
     assert _run(*arguments, f"--out={tmp_path / 'none'}") == 0
