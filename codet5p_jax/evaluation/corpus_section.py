@@ -92,6 +92,8 @@ def _size(row: Mapping[str, Any], column: str | None) -> int:
 
 
 def _bar(value: int, largest: int) -> Markup:
+    if not value:
+        return tag("div", class_="barcell")
     return tag("div", bar(value, maximum=largest, low=None, high=None), class_="barcell")
 
 

@@ -46,6 +46,12 @@ def test_the_largest_comes_first_and_splits_keep_their_order():
     assert text.index("train") < text.index("test")
 
 
+def test_bars_are_as_long_as_their_counts_and_nothing_has_none():
+    shown = corpus_section({"rejections": {"a": 40, "b": 10, "c": 0}})
+    widths = [float(width) for width in re.findall(r'<rect x="0" y="1" width="([\d.]+)"', shown)]
+    assert widths == [100, 25]
+
+
 def test_sources_that_gave_nothing_are_told_with_their_reason():
     sources = [{"name": "a"}, {"name": "b", "status": "missing", "reason": "no npm"}]
     assert " ".join(_text({"sources": sources}).split()).index("b missing no npm") > 0
