@@ -81,17 +81,20 @@ class BlockReader:
             ],
         )
 
-    def read(self, address: BlockAddress) -> tuple[dict[str, np.ndarray], int]:
-        """Returns the rows of a block, and the byte behind its last record.
+    def read(
+        self, address: BlockAddress
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], int]:
+        """Returns the rows of a block, their lengths, and the byte behind its last record.
 
-        Sequences are int32 [rows, length], padded with 0.
+        Sequences are int32 [rows, length], padded with 0, which may be a token too; their
+        lengths, int32 [rows], tell.
 
         Raises:
             ValueError: If the file is damaged.
         """
         with damage_named(address.path, offset=address.offset):
-            rows, end = self._compiled(*dataclasses.astuple(address))
-        return {name: value.numpy() for name, value in rows.items()}, int(end)
+            rows, lengths, end = self._compiled(*dataclasses.astuple(address))
+        return _arrays(rows), _arrays(lengths), int(end)
 
     def _read(
         self,
@@ -101,7 +104,7 @@ class BlockReader:
         phase: tf.Tensor,
         language: tf.Tensor,
         seed: tf.Tensor,
-    ) -> tuple[Block, tf.Tensor]:
+    ) -> tuple[Block, Block, tf.Tensor]:
         serialized = _read_records(path, offset, self._block_size * stride)
         sizes = tf.cast(tf.strings.length(serialized), tf.int64) + BYTES_AROUND_RECORD
         mine = serialized[phase::stride]
@@ -111,12 +114,23 @@ class BlockReader:
         records = self._parse(mine, language=language)
         block = self._function(records, seed=seed, sequence_length=self._sequence_length)
         rows = {name: self._fixed(name, block[name]) for name in self._features}
-        return rows, offset + tf.reduce_sum(sizes)
+        lengths = {name: self._lengths(name, block[name]) for name in self._sequence_length}
+        return rows, lengths, offset + tf.reduce_sum(sizes)
+
+    def _lengths(self, name: str, values: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
+        if isinstance(values, tf.RaggedTensor):
+            lengths = tf.cast(values.row_lengths(), tf.int32)
+            return tf.minimum(lengths, self._sequence_length[name])
+        return tf.fill(tf.shape(values)[:1], tf.shape(values)[1])  # all of one length
 
     def _fixed(self, name: str, values: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
         if isinstance(values, tf.RaggedTensor):
             return values.to_tensor(shape=[None, self._sequence_length[name]])
         return values
+
+
+def _arrays(block: Block) -> dict[str, np.ndarray]:
+    return {name: value.numpy() for name, value in block.items()}
 
 
 def _read_records(path: tf.Tensor, offset: tf.Tensor, count: tf.Tensor) -> tf.Tensor:

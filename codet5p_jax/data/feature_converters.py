@@ -16,14 +16,14 @@ def seq2seq_features(rows: Mapping[str, np.ndarray]) -> Arrays:
     """Returns SeqIO's encoder-decoder features of `inputs` and `targets`.
 
     The decoder reads its targets one position late, beginning with 0 in every segment; its loss
-    weights are 1 on targets and 0 on padding.
+    weights are 1 on targets and 0 on padding, which segments tell from tokens with the id 0.
     """
     targets = rows["targets"]
     features = {
         "encoder_input_tokens": rows["inputs"],
         "decoder_target_tokens": targets,
         "decoder_input_tokens": _shift_right(targets, rows.get("targets_positions")),
-        "decoder_loss_weights": (targets != 0).astype(np.int32),
+        "decoder_loss_weights": (rows.get("targets_segment_ids", targets) != 0).astype(np.int32),
     }
     for side, feature in (("encoder", "inputs"), ("decoder", "targets")):
         for suffix in ("segment_ids", "positions"):

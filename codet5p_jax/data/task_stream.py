@@ -185,10 +185,10 @@ class TaskStream:
         )
         if self._size(path) == 0:
             return _Block({}, {}, np.arange(0), self._successor(start, 0))
-        features, end = self._reader.read(address)
+        features, lengths, end = self._reader.read(address)
         count = len(next(iter(features.values())))
         order = random_order(count, key=(*key, "rows")) if self._shuffle else np.arange(count)
-        return _Block(features, _lengths(features), order, self._successor(start, end))
+        return _Block(features, lengths, order, self._successor(start, end))
 
     def _file(self, start: Position) -> int:
         if not self._shuffle:
@@ -207,8 +207,3 @@ class TaskStream:
         if path not in self._sizes:
             self._sizes[path] = tf.io.gfile.stat(path).length
         return self._sizes[path]
-
-
-def _lengths(features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns the tokens of each sequence; 0 is padding and never a token."""
-    return {n: np.count_nonzero(v, axis=1) for n, v in features.items() if v.ndim == 2}

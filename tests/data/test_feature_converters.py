@@ -34,6 +34,17 @@ def test_every_packed_segment_starts_anew():
     assert features["decoder_positions"] is rows["targets_positions"]
 
 
+def test_segments_tell_padding_from_a_token_with_the_id_0():
+    rows = {
+        "inputs": np.array([[5]]),
+        "inputs_segment_ids": np.array([[1]]),
+        "targets": np.array([[1, 0, 2, 0]]),
+        "targets_segment_ids": np.array([[1, 1, 1, 0]]),
+        "targets_positions": np.array([[0, 1, 2, 0]]),
+    }
+    assert seq2seq_features(rows)["decoder_loss_weights"].tolist() == [[1, 1, 1, 0]]
+
+
 def test_rows_of_padding_are_no_pairs():
     features = pair_features(
         {
