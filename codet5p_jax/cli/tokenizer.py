@@ -1,7 +1,6 @@
 """`codet5p tokenizer train`: a byte-level BPE of a corpus."""
 
 import argparse
-import statistics
 import time
 from collections.abc import Mapping
 
@@ -23,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="code of each language to read at most, and as much documentation; 0 reads all "
-        "(default: as much as the median language has, so that none dominates)",
+        "(default: as much as a language has on average, so that none dominates)",
     )
 
 
@@ -53,7 +52,8 @@ def byte_limits(
 
     Args:
         sizes: Dataset -> language -> bytes that there are.
-        bytes_per_language: What is wanted; 0 means all, None as much as the median language has.
+        bytes_per_language: What is wanted; 0 means all, None as much as a language has on average. Not as
+            much as the median one: beside a few small files of others, a language would count little.
 
     Raises:
         ValueError: If it is negative.
@@ -61,7 +61,7 @@ def byte_limits(
     if bytes_per_language is not None and bytes_per_language < 0:
         raise ValueError(f"--bytes_per_language is {bytes_per_language}; it must be 0 or more.")
     if bytes_per_language is None:
-        return {d: int(statistics.median(s.values())) if s else 0 for d, s in sizes.items()}
+        return {d: sum(s.values()) // max(len(s), 1) for d, s in sizes.items()}
     return {d: bytes_per_language or sum(s.values()) for d, s in sizes.items()}
 
 

@@ -30,9 +30,9 @@ def test_a_missing_corpus_is_one_line_and_code_2(tmp_path, capsys):
     assert code == 2 and "codet5p corpus build" in capsys.readouterr().err
 
 
-def test_no_language_gives_more_than_the_median_one_unless_told_so():
+def test_no_language_gives_more_than_the_average_unless_told_so():
     sizes = {"code_files": {"c": 10, "go": 300, "php": 9_000}, "code_functions": {}}
-    assert byte_limits(sizes, None) == {"code_files": 300, "code_functions": 0}
+    assert byte_limits(sizes, None) == {"code_files": 3_103, "code_functions": 0}
     assert byte_limits(sizes, 50) == {"code_files": 50, "code_functions": 50}
     assert byte_limits(sizes, 0) == {"code_files": 9_310, "code_functions": 0}
     with pytest.raises(ValueError, match="--bytes_per_language is -1; it must be 0 or more"):
