@@ -52,8 +52,9 @@ def byte_limits(
 
     Args:
         sizes: Dataset -> language -> bytes that there are.
-        bytes_per_language: What is wanted; 0 means all, None as much as a language has on average. Not as
-            much as the median one: beside a few small files of others, a language would count little.
+        bytes_per_language: What is wanted; 0 means all, None as much as a language has on average.
+            Not as the median one has: beside a few files of two others, a language would count
+            little.
 
     Raises:
         ValueError: If it is negative.
