@@ -5,11 +5,11 @@ import functools
 import hashlib
 import json
 import os
-import pathlib
-import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from etils import epath
 
 from codet5p_jax.corpus import datasets
 from codet5p_jax.corpus.apt_client import fetch_source_packages
@@ -31,6 +31,7 @@ from codet5p_jax.corpus.options import BuildOptions
 from codet5p_jax.corpus.pip_client import fetch_wheels
 from codet5p_jax.corpus.recipes import Recipe
 from codet5p_jax.corpus.records import SPLITS
+from codet5p_jax.corpus.rows import is_remote
 from codet5p_jax.corpus.sources import Source, source_of_package, with_unique_names
 from codet5p_jax.corpus.splits import assign_splits
 from codet5p_jax.progress import Progress, progress
@@ -212,18 +213,18 @@ def _build(
         evaluation_sets=[*map(name_of, evaluation_sets)],
     )
     write_manifest(partial, manifest)
-    _publish(partial, pathlib.Path(out_dir))
+    _publish(partial, epath.Path(out_dir))
     return manifest
 
 
 def _register(
     evaluation_sets: Sequence[str | os.PathLike[str]],
     excluded: Sequence[str],
-    partial: pathlib.Path,
+    partial: epath.Path,
 ) -> list[str]:
     """Writes what is in evaluation sets to the folder of a build; returns their repositories."""
     folder = partial / _EVALUATION
-    shutil.rmtree(folder, ignore_errors=True)
+    folder.rmtree(missing_ok=True)
     if not evaluation_sets and not excluded:
         return []
     return write_evaluation_grams(evaluation_sets, folder, repositories=excluded)
@@ -335,7 +336,7 @@ def _missing(fetched: Fetched) -> SourceStatus:
 
 def _ready(out_dir: str | os.PathLike[str], digest: str) -> dict[str, Any] | None:
     """The manifest of a whole corpus of the same build in `out_dir`, or None if it is free."""
-    place = pathlib.Path(out_dir)
+    place = epath.Path(out_dir)
     if not place.exists() or (place.is_dir() and not any(place.iterdir())):
         return None
     if not (place / "manifest.json").is_file():
@@ -350,31 +351,37 @@ def _ready(out_dir: str | os.PathLike[str], digest: str) -> dict[str, Any] | Non
     return manifest
 
 
-def _partial(out_dir: str | os.PathLike[str]) -> pathlib.Path:
+def _partial(out_dir: str | os.PathLike[str]) -> epath.Path:
     """The folder of an unfinished build, beside its place; it is never read as a corpus."""
-    place = pathlib.Path(out_dir).resolve()
+    place = _resolved(out_dir)
     partial = place.with_name(f"{place.name}.partial")
     partial.mkdir(parents=True, exist_ok=True)
     return partial
 
 
-def _keep_extracted(partial: pathlib.Path, digest: str) -> None:
+def _keep_extracted(partial: epath.Path, digest: str) -> None:
     """Clears what an interrupted build left, but for the extracted sources of the same build."""
     asked = partial / "asked"
     same = asked.is_file() and asked.read_text(encoding="utf-8") == digest
     for folder in (*datasets.FEATURES, *([] if same else ["extracted"])):
-        shutil.rmtree(partial / folder, ignore_errors=True)
+        (partial / folder).rmtree(missing_ok=True)
     asked.write_text(digest, encoding="utf-8")
 
 
-def _publish(partial: pathlib.Path, place: pathlib.Path) -> None:
+def _publish(partial: epath.Path, place: epath.Path) -> None:
     for name in ("fetched", "extracted", "pairs", "duplicates", _EVALUATION):
-        shutil.rmtree(partial / name, ignore_errors=True)
+        (partial / name).rmtree(missing_ok=True)
     for name in ("summary.json", "asked"):
         (partial / name).unlink()
     if place.is_dir():
         place.rmdir()  # it was empty
-    partial.rename(place.resolve())
+    partial.rename(_resolved(place))
+
+
+def _resolved(place: str | os.PathLike[str]) -> epath.Path:
+    """Returns a folder of this machine as an absolute path, an address as it is."""
+    path = epath.Path(place)
+    return path if is_remote(os.fspath(path)) else path.resolve()
 
 
 def _digest(asked: Mapping[str, Any]) -> str:

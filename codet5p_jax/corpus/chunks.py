@@ -7,11 +7,11 @@ NAME.npz, one array for each of `Table`'s fields.
 """
 
 import os
-import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from etils import epath
 from jaxtyping import Bool, Int64, UInt8, UInt16, UInt64
 
 from codet5p_jax.corpus.deduplication import Entry
@@ -79,7 +79,7 @@ def write_chunk(path: str | os.PathLike[str], entries: Sequence[Entry], *, num_s
 
 def read_table(path: str | os.PathLike[str]) -> Table:
     """Returns the columns of a chunk, without buckets and signatures."""
-    with np.load(_columns(path)) as columns:
+    with _columns(path).open("rb") as stream, np.load(stream) as columns:
         return Table(**{name: columns[name] for name in Table._fields})
 
 
@@ -91,7 +91,7 @@ def read_buckets(path: str | os.PathLike[str], band: int | None) -> np.ndarray:
         band: Number of a band; None: the bucket is the id, so equal records share one.
     """
     name = "ids" if band is None else f"band{band}"
-    with np.load(_columns(path)) as columns:
+    with _columns(path).open("rb") as stream, np.load(stream) as columns:
         return np.stack([columns[name], columns["ranks"]])
 
 
@@ -99,24 +99,28 @@ def read_signatures(
     path: str | os.PathLike[str],
 ) -> tuple[UInt64[np.ndarray, "records"], UInt16[np.ndarray, "records 256"]]:
     """Returns the ranks of a chunk's records, and 16 bits of each number of their MinHashes."""
-    with np.load(_columns(path)) as columns:
+    with _columns(path).open("rb") as stream, np.load(stream) as columns:
         return columns["ranks"], columns["signatures"]
 
 
 def read_frames(
     path: str | os.PathLike[str], table: Table, rows: Int64[np.ndarray, "rows"]
-) -> Iterator[bytes]:
-    """Yields the framed records of some rows of a chunk, in order."""
+) -> list[bytes]:
+    """Returns the framed records of some rows of a chunk; what lies between them is read, too."""
+    if not len(rows):
+        return []
+    starts = np.concatenate([[0], table.ends[:-1]])
+    first = int(starts[rows[0]])
     with _records(path).open("rb") as stream:
-        for row in rows:
-            start = int(table.ends[row - 1]) if row else 0
-            stream.seek(start)
-            yield stream.read(int(table.ends[row]) - start)
+        stream.seek(first)
+        read = stream.read(int(table.ends[rows[-1]]) - first)
+    bounds = zip((starts[rows] - first).tolist(), (table.ends[rows] - first).tolist(), strict=True)
+    return [read[start:end] for start, end in bounds]
 
 
-def _records(path: str | os.PathLike[str]) -> pathlib.Path:
-    return pathlib.Path(f"{os.fspath(path)}.records")
+def _records(path: str | os.PathLike[str]) -> epath.Path:
+    return epath.Path(f"{os.fspath(path)}.records")
 
 
-def _columns(path: str | os.PathLike[str]) -> pathlib.Path:
-    return pathlib.Path(f"{os.fspath(path)}.npz")
+def _columns(path: str | os.PathLike[str]) -> epath.Path:
+    return epath.Path(f"{os.fspath(path)}.npz")

@@ -7,9 +7,10 @@ import dataclasses
 import hashlib
 import json
 import os
-import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from etils import epath
 
 from codet5p_jax.corpus.records import FILE_FEATURES, FUNCTION_FEATURES, SPLITS
 from codet5p_jax.corpus.tfrecords import (
@@ -54,15 +55,15 @@ class ShardInfo:
 
 def shard_path(
     corpus_dir: str | os.PathLike[str], dataset: str, *, split: str, index: int, num_shards: int
-) -> pathlib.Path:
+) -> epath.Path:
     """Returns the path of a file of records, as TFDS names it."""
     name = f"{dataset}-{split}.tfrecord-{index:05}-of-{num_shards:05}"
-    return pathlib.Path(corpus_dir, dataset, VERSION, name)
+    return epath.Path(corpus_dir, dataset, VERSION, name)
 
 
 def count_files(corpus_dir: str | os.PathLike[str]) -> int:
     """Returns how many files of records a corpus has, or a build has written so far."""
-    return sum(1 for _ in pathlib.Path(corpus_dir).glob(f"*/{VERSION}/*.tfrecord-*"))
+    return sum(1 for _ in epath.Path(corpus_dir).glob(f"*/{VERSION}/*.tfrecord-*"))
 
 
 def write_shard(
@@ -74,7 +75,7 @@ def write_shard(
     index: int,
 ) -> ShardInfo:
     """Writes framed records (`tfrecords.framed`) to a file; its folder is made."""
-    place = pathlib.Path(path)
+    place = epath.Path(path)
     place.parent.mkdir(parents=True, exist_ok=True)
     with place.open("wb") as stream:
         stream.writelines(frames)
@@ -85,7 +86,7 @@ def write_shard(
         split=split,
         index=index,
         records=len(frames),
-        bytes=place.stat().st_size,
+        bytes=sum(map(len, frames)),
         digest=digest.hexdigest(),
     )
 
@@ -104,7 +105,7 @@ def write_metadata(corpus_dir: str | os.PathLike[str], shards: Sequence[ShardInf
     """
     for dataset, names in FEATURES.items():
         own = [shard for shard in shards if shard.dataset == dataset]
-        folder = pathlib.Path(corpus_dir, dataset, VERSION)
+        folder = epath.Path(corpus_dir, dataset, VERSION)
         _write_json(folder / "features.json", _features(names))
         _write_json(
             folder / "dataset_info.json",
@@ -137,7 +138,7 @@ def _split_info(shards: Sequence[ShardInfo], split: str) -> dict[str, Any]:
     }
 
 
-def _write_json(path: pathlib.Path, values: Mapping[str, Any]) -> None:
+def _write_json(path: epath.Path, values: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
@@ -156,13 +157,13 @@ def read_dataset(
 
 def record_paths(
     corpus_dir: str | os.PathLike[str], dataset: str, *, split: str
-) -> list[pathlib.Path]:
+) -> list[epath.Path]:
     """Returns the files of records of a split, in the order of their numbers.
 
     Raises:
         FileNotFoundError: The corpus has no such dataset.
     """
-    folder = pathlib.Path(corpus_dir, dataset, VERSION)
+    folder = epath.Path(corpus_dir, dataset, VERSION)
     paths = sorted(folder.glob(f"{dataset}-{split}.tfrecord-*"))
     if not paths:
         raise FileNotFoundError(f"No split {split!r} of {dataset} in {corpus_dir}. {_TO_BUILD}")
@@ -176,13 +177,13 @@ def verify(corpus_dir: str | os.PathLike[str]) -> int:
         FileNotFoundError: There is no corpus, or one of its files is missing.
         DamagedRecordsError: A file is cut short or altered; the message names it.
     """
-    path = pathlib.Path(corpus_dir, "manifest.json")
+    path = epath.Path(corpus_dir, "manifest.json")
     if not path.is_file():
         raise FileNotFoundError(f"No corpus in {corpus_dir}: {path.name} is missing. {_TO_BUILD}")
     manifest = json.loads(path.read_text(encoding="utf-8"))
     total = 0
     for entry in manifest["files"]:
-        path = pathlib.Path(corpus_dir, entry["path"])
+        path = epath.Path(corpus_dir, entry["path"])
         records = sum(1 for _ in read_records(path))
         if records != entry["records"]:
             raise DamagedRecordsError(

@@ -12,6 +12,7 @@ import pathlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from etils import epath
 
 from codet5p_jax.corpus.evaluation_sets import REPOSITORIES, name_of, read_items, read_names
 from codet5p_jax.corpus.secrets import scrub
@@ -46,12 +47,11 @@ class EvaluationGrams:
 
     def __init__(self, folder: str | os.PathLike[str]):
         """Opens what `write_evaluation_grams` has written in `folder`."""
-        place = pathlib.Path(folder)
+        place = epath.Path(folder)
         self.names = (place / "names.txt").read_text(encoding="utf-8").splitlines()
         self._banned = _banned(read_names(place / REPOSITORIES))
         self._grams, self._sets, self._table = (
-            np.asarray(np.load(place / f"{name}.npy", mmap_mode="r"))  # np.memmap is slow to index
-            for name in ("grams", "sets", "table")
+            _load(place / f"{name}.npy") for name in ("grams", "sets", "table")
         )
         self._shift = np.uint64(64 - (8 * len(self._table) - 1).bit_length())
 
@@ -95,7 +95,7 @@ def write_evaluation_grams(
         FileNotFoundError: There is nothing at one of `paths`.
         ValueError: A set has neither a gram nor a repository.
     """
-    place = pathlib.Path(folder)
+    place = epath.Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     named = list(repositories)
     found = [_grams_of(path, named) for path in paths]
@@ -103,12 +103,21 @@ def write_evaluation_grams(
     grams = np.concatenate([np.empty(0, np.uint64), *found])
     sets = np.repeat(np.arange(len(found), dtype=np.uint16), [len(own) for own in found])
     grams, first = np.unique(grams, return_index=True)
-    np.save(place / "grams.npy", grams)
-    np.save(place / "sets.npy", sets[first])
-    np.save(place / "table.npy", _table(grams))
+    columns = {"grams": grams, "sets": sets[first], "table": _table(grams)}
+    for name, column in columns.items():
+        with (place / f"{name}.npy").open("wb") as stream:
+            np.save(stream, column)
     (place / "names.txt").write_text("\n".join(map(name_of, paths)), encoding="utf-8")
     (place / REPOSITORIES).write_text("\n".join(named), encoding="utf-8")
     return named
+
+
+def _load(path: epath.Path) -> np.ndarray:
+    """A column; one on this machine is mapped, so that processes share it."""
+    if pathlib.Path(path).is_file():
+        return np.asarray(np.load(path, mmap_mode="r"))  # np.memmap itself is slow to index
+    with path.open("rb") as stream:
+        return np.load(stream)
 
 
 def _grams_of(path: str | os.PathLike[str], repositories: list[str]) -> np.ndarray:

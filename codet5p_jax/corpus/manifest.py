@@ -4,9 +4,10 @@ import dataclasses
 import datetime
 import json
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from etils import epath
 
 from codet5p_jax.corpus.datasets import ShardInfo, fingerprint, shard_path
 from codet5p_jax.corpus.extraction import Counts
@@ -85,7 +86,7 @@ def make_manifest(
 
 def write_manifest(corpus_dir: str | os.PathLike[str], manifest: Mapping[str, Any]) -> None:
     """Writes manifest.json and manifest.txt."""
-    folder = pathlib.Path(corpus_dir)
+    folder = epath.Path(corpus_dir)
     text = json.dumps(manifest, indent=1) + "\n"
     (folder / "manifest.json").write_text(text, encoding="utf-8")
     (folder / "manifest.txt").write_text(manifest_tables(manifest), encoding="utf-8")
@@ -97,7 +98,7 @@ def read_manifest(corpus_dir: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         FileNotFoundError: There is no whole corpus in that directory.
     """
-    path = pathlib.Path(corpus_dir, "manifest.json")
+    path = epath.Path(corpus_dir, "manifest.json")
     if not path.is_file():
         raise FileNotFoundError(
             f"No corpus in {corpus_dir}: {path.name} is missing. Build one with "

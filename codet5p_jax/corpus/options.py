@@ -1,7 +1,8 @@
 """What the stages of a build need to know; importing it imports no Beam."""
 
 import dataclasses
-import pathlib
+
+from etils import epath
 
 from codet5p_jax.corpus.filters import Filters
 
@@ -25,8 +26,8 @@ class BuildOptions:
     num_shards: int
     evaluation_dir: str | None = None
 
-    def folder(self, stage: str) -> pathlib.Path:
+    def folder(self, stage: str) -> epath.Path:
         """Returns the folder, made if need be, of what a stage leaves for the next."""
-        place = pathlib.Path(self.out_dir, stage)
+        place = epath.Path(self.out_dir, stage)
         place.mkdir(parents=True, exist_ok=True)
         return place

@@ -9,13 +9,13 @@ import collections
 import dataclasses
 import functools
 import json
-import pathlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
 from apache_beam.options.pipeline_options import PipelineOptions
+from etils import epath
 
 from codet5p_jax.corpus.chunks import (
     Table,
@@ -47,22 +47,27 @@ def find_pairs(task: Task, options: BuildOptions) -> Key:
     (dataset, band), chunks = task
     columns = [read_buckets(chunk, band) for chunk in chunks]
     buckets, ranks = np.concatenate([np.empty([2, 0], np.uint64), *columns], axis=1)
-    path = options.folder("pairs") / f"{dataset}-{band}.npy"
-    np.save(path, pairs_in_buckets(buckets, ranks))
+    with (options.folder("pairs") / f"{dataset}-{band}.npy").open("wb") as stream:
+        np.save(stream, pairs_in_buckets(buckets, ranks))
     return dataset, band
 
 
 def find_duplicates(task: Task, options: BuildOptions) -> Key:
     """Writes the ranks of the records that go, equal ones and near ones; a task (dataset,)."""
     (dataset,), chunks = task
-    folder = options.folder("pairs")
-    equal = np.load(folder / f"{dataset}-None.npy")[:, 0]
-    shared = [np.load(folder / f"{dataset}-{band}.npy") for band in range(NUM_BANDS)]
+    equal = _pairs(dataset, None, options)[:, 0]
+    shared = [_pairs(dataset, band, options) for band in range(NUM_BANDS)]
     pairs = np.unique(np.concatenate(shared), axis=0)
     pairs = pairs[~np.isin(pairs[:, 0], equal)]
     near = np.unique(pairs[_resemble(pairs, chunks), 0])
-    np.savez(options.folder("duplicates") / f"{dataset}.npz", equal=np.sort(equal), near=near)
+    with (options.folder("duplicates") / f"{dataset}.npz").open("wb") as stream:
+        np.savez(stream, equal=np.sort(equal), near=near)
     return (dataset,)
+
+
+def _pairs(dataset: str, band: int | None, options: BuildOptions) -> np.ndarray:
+    with (options.folder("pairs") / f"{dataset}-{band}.npy").open("rb") as stream:
+        return np.load(stream)
 
 
 def _resemble(pairs: np.ndarray, chunks: Sequence[str]) -> np.ndarray:
@@ -84,7 +89,8 @@ def _resemble(pairs: np.ndarray, chunks: Sequence[str]) -> np.ndarray:
 def write_shards(task: Task, options: BuildOptions) -> Counted:
     """Writes one shard of every split of a dataset; a task (dataset, shard). Holds its records."""
     (dataset, index), chunks = task
-    duplicates = np.load(options.folder("duplicates") / f"{dataset}.npz")
+    with (options.folder("duplicates") / f"{dataset}.npz").open("rb") as stream:
+        duplicates = dict(np.load(stream))
     counts: Counts = collections.Counter()
     kept: list[tuple[int, int, bytes]] = []  # id, split, frame
     for chunk in chunks:
@@ -226,8 +232,8 @@ def read_summary(out_dir: str) -> tuple[Counts, list[ShardInfo]]:
     return counts, [ShardInfo(**shard) for shard in summary["shards"]]
 
 
-def _summary_path(out_dir: str) -> pathlib.Path:
-    return pathlib.Path(out_dir, "summary.json")
+def _summary_path(out_dir: str) -> epath.Path:
+    return epath.Path(out_dir, "summary.json")
 
 
 def run(sources: Sequence[Source], options: BuildOptions, pipeline_args: Sequence[str]) -> None:

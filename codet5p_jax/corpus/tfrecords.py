@@ -6,11 +6,11 @@ masked CRC-32C of the data) and the protocol buffer `tf.train.Example`.
 """
 
 import os
-import pathlib
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 
 import google_crc32c
+from etils import epath
 
 _LENGTH = struct.Struct("<Q")
 _CHECKSUM = struct.Struct("<I")
@@ -41,7 +41,7 @@ def decode_example(example: bytes) -> dict[str, str]:
 
 def write_records(path: str | os.PathLike[str], records: Iterable[bytes]) -> None:
     """Writes `records` to a new file, framed as TFRecords."""
-    with pathlib.Path(path).open("wb") as stream:
+    with epath.Path(path).open("wb") as stream:
         for record in records:
             stream.write(framed(record))
 
@@ -63,7 +63,7 @@ def read_records(path: str | os.PathLike[str]) -> Iterator[bytes]:
     Raises:
         DamagedRecordsError: The file is cut short or a checksum is wrong; the message names it.
     """
-    with pathlib.Path(path).open("rb") as stream:
+    with epath.Path(path).open("rb") as stream:
         while head := stream.read(_LENGTH.size + _CHECKSUM.size):
             length = _checked(head, _LENGTH.size, path=path, at=stream.tell())
             size = _LENGTH.unpack(length)[0]

@@ -2,13 +2,18 @@
 
 import json
 
+import fsspec
 import pytest
+from etils.epath import gpath
+from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.local import LocalFileSystem
 
 from codet5p_jax.corpus import build
 from codet5p_jax.corpus.build import build_from_recipe, build_from_sources
 from codet5p_jax.corpus.datasets import read_dataset, verify
 from codet5p_jax.corpus.fetch import Fetched
 from codet5p_jax.corpus.installed import installed_sources
+from codet5p_jax.corpus.manifest import read_manifest
 from codet5p_jax.corpus.recipes import Package, Recipe
 from codet5p_jax.corpus.records import SPLITS
 from codet5p_jax.corpus.sources import sources_of_path
@@ -247,3 +252,25 @@ def test_an_evaluation_set_that_is_not_there_is_told_before_anything_is_read(pla
     sources, _ = planted
     with pytest.raises(FileNotFoundError, match="No evaluation set at"):
         build_from_sources(sources, tmp_path / "c", evaluation_sets=[tmp_path / "nowhere"])
+
+
+def test_a_corpus_is_built_in_a_bucket(repositories, corpus, tmp_path, monkeypatch):
+    """A folder stands for the bucket: the paths go through etils and fsspec as to a real one."""
+
+    class Bucket(DirFileSystem):
+        protocol = ("gcs", "gs")
+
+        def __init__(self, **_):
+            super().__init__(path=str(tmp_path), fs=LocalFileSystem(auto_mkdir=True))
+
+        @classmethod
+        def _strip_protocol(cls, path):
+            return path.removeprefix("gs://").removeprefix("gcs://")
+
+    fsspec.register_implementation("gcs", Bucket, clobber=True)
+    monkeypatch.setattr(gpath, "_is_tf_installed", lambda: False)  # its file system asks Google
+    sources = sources_of_path(repositories)
+    manifest = build_from_sources(sources, "gs://bucket/small", num_shards=2)
+    assert manifest["fingerprint"] == read_manifest(corpus)["fingerprint"]
+    assert verify(tmp_path / "bucket" / "small") == verify(corpus)
+    assert not (tmp_path / "bucket" / "small.partial").exists()
