@@ -1,8 +1,11 @@
 """Tests of codet5p_jax.cli.corpus."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -141,3 +144,24 @@ def test_processes_and_archives_that_mean_nothing_are_mistakes(sources, tmp_path
     ):
         assert _run(*build, *wrong) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_build_that_was_killed_gives_the_corpus_of_one_that_was_not(sources, tmp_path):
+    words = [sys.executable, "-m", "codet5p_jax.cli.main", "corpus", "build"]
+    words += [f"--source={sources}", "--license=MIT", "--num_workers=2"]
+    subprocess.run([*words, f"--out={tmp_path / 'whole'}"], check=True, capture_output=True)
+    again = [*words, f"--out={tmp_path / 'killed'}"]
+    killed = subprocess.Popen(
+        again, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    extracted = tmp_path / "killed.partial" / "extracted"
+    while not any(extracted.glob("*.json")):
+        assert killed.poll() is None
+        time.sleep(0.01)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert not (tmp_path / "killed").exists()
+    subprocess.run(again, check=True, capture_output=True)
+    one, other = (read_manifest(tmp_path / name) for name in ("whole", "killed"))
+    assert one["fingerprint"] == other["fingerprint"]
