@@ -14,8 +14,9 @@ from typing import Any
 from codet5p_jax.corpus.chunks import write_chunk
 from codet5p_jax.corpus.decontamination import EvaluationGrams
 from codet5p_jax.corpus.deduplication import Entry
-from codet5p_jax.corpus.extraction import Counts, extract_source
+from codet5p_jax.corpus.extraction import extract_source
 from codet5p_jax.corpus.options import BuildOptions
+from codet5p_jax.corpus.records import Counts
 from codet5p_jax.corpus.rows import fingerprint_of, is_remote
 from codet5p_jax.corpus.sources import Source
 
@@ -24,7 +25,7 @@ _CHUNK_BYTES = 32 * 2**20  # of serialized records in memory; with their 5-grams
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Extracted:
+class SourceChunks:
     """The chunks of a source.
 
     Attributes:
@@ -36,7 +37,7 @@ class Extracted:
     counts: list[tuple[tuple[str, str], int]]
 
 
-def extracted(source: Source, options: BuildOptions) -> Extracted:
+def extracted(source: Source, options: BuildOptions) -> SourceChunks:
     """Returns the chunks of `source`, made now unless they are there.
 
     Args:
@@ -54,7 +55,7 @@ def extracted(source: Source, options: BuildOptions) -> Extracted:
         chunk = str(place / f"{name}-{number:05}")
         write_chunk(chunk, entries, num_shards=options.num_shards)
         chunks.append((dataset, chunk))
-    found = Extracted(chunks=chunks, counts=list(counts.items()))
+    found = SourceChunks(chunks=chunks, counts=list(counts.items()))
     unfinished = done.with_suffix(".partial")
     unfinished.write_text(json.dumps(dataclasses.asdict(found)), encoding="utf-8")
     unfinished.replace(done)
@@ -98,9 +99,9 @@ def _fingerprint(source: Source) -> str:
     return hashlib.sha256("\n".join(stated).encode()).hexdigest()[:16]
 
 
-def _from_json(text: str) -> Extracted:
+def _from_json(text: str) -> SourceChunks:
     values: dict[str, Any] = json.loads(text)
-    return Extracted(
+    return SourceChunks(
         chunks=[(dataset, chunk) for dataset, chunk in values["chunks"]],
         counts=[((kind, name), n) for (kind, name), n in values["counts"]],
     )

@@ -10,16 +10,14 @@ from codet5p_jax.corpus.filters import Filters, first_reason
 from codet5p_jax.corpus.languages import LANGUAGES
 from codet5p_jax.corpus.parsing import ParsedFunction, parse_functions
 from codet5p_jax.corpus.reading import read_source
-from codet5p_jax.corpus.records import CodeFile, CodeFunction, SourceFile, code_id
+from codet5p_jax.corpus.records import CodeFile, CodeFunction, Counts, SourceFile, code_id
 from codet5p_jax.corpus.secrets import scrub
 from codet5p_jax.corpus.sources import Rejection, Source
 from codet5p_jax.corpus.splits import hashed_split
 
-Counts = collections.Counter[tuple[str, str]]  # (what is counted, its name)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Extracted:
+class FileRecords:
     """What came of one file.
 
     Attributes:
@@ -40,7 +38,7 @@ def extract_source(
     filters: Filters,
     licenses: Iterable[str],
     evaluation: EvaluationGrams | None = None,
-) -> Iterator[Extracted]:
+) -> Iterator[FileRecords]:
     """Yields what comes of each file of `source`, those that are left out included."""
     for file in read_source(source, filters=filters, allowed_licenses=licenses):
         if isinstance(file, Rejection):
@@ -55,9 +53,9 @@ def extract_source(
             )
 
 
-def _nothing(reason: str) -> Extracted:
+def _nothing(reason: str) -> FileRecords:
     counts = collections.Counter({("rejections", reason): 1})
-    return Extracted(files=[], functions=[], counts=counts)
+    return FileRecords(files=[], functions=[], counts=counts)
 
 
 def extract_file(
@@ -67,7 +65,7 @@ def extract_file(
     filters: Filters,
     source: str | None = None,
     evaluation: EvaluationGrams | None = None,
-) -> Extracted:
+) -> FileRecords:
     """Returns the records of a file that passed the filters of files, without its secrets.
 
     Args:
@@ -112,7 +110,7 @@ def extract_file(
             continue
         record = _function_record(parsed, file)
         functions.append(entry_of(record, split=split, position=f"{file.origin}{position}"))
-    return Extracted(files=files, functions=functions, counts=counts)
+    return FileRecords(files=files, functions=functions, counts=counts)
 
 
 def _in_set(kind: str, name: str | None) -> str | None:

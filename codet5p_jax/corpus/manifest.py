@@ -10,8 +10,7 @@ from typing import Any
 from etils import epath
 
 from codet5p_jax.corpus.datasets import ShardInfo, fingerprint, shard_path
-from codet5p_jax.corpus.extraction import Counts
-from codet5p_jax.corpus.records import SPLITS
+from codet5p_jax.corpus.records import SPLITS, Counts
 
 _KINDS = ("code_files", "code_functions", "pairs")
 
@@ -25,8 +24,8 @@ class SourceStatus:
         ecosystem: Where it comes from.
         version: Its version; empty if unknown.
         split: Its split; "by file" or "by repository" if its files or rows are.
-        status: "used", "missing" or "empty".
-        reason: Why it is missing or empty.
+        status: "used", "missing", "dropped" or "empty".
+        reason: Why it is not used.
     """
 
     name: str

@@ -26,11 +26,10 @@ from codet5p_jax.corpus.chunks import (
 )
 from codet5p_jax.corpus.datasets import FEATURES, ShardInfo, shard_path, write_shard
 from codet5p_jax.corpus.extracted import extracted
-from codet5p_jax.corpus.extraction import Counts
 from codet5p_jax.corpus.languages import LANGUAGES
 from codet5p_jax.corpus.near_duplicates import NUM_BANDS, pairs_in_buckets, resemble
 from codet5p_jax.corpus.options import BuildOptions
-from codet5p_jax.corpus.records import SPLITS
+from codet5p_jax.corpus.records import SPLITS, Counts
 from codet5p_jax.corpus.sources import Source
 
 _BANDS = (None, *range(NUM_BANDS))  # None: records that are equal but for whitespace

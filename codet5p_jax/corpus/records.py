@@ -1,5 +1,6 @@
 """The records of a corpus, from raw bytes to what the datasets hold."""
 
+import collections
 import dataclasses
 import hashlib
 from collections.abc import Mapping
@@ -9,6 +10,8 @@ FUNCTION_FEATURES = (
     *("code", "docstring", "id", "language", "license", "name", "path", "repository"),
 )
 SPLITS = ("train", "validation", "test")
+
+Counts = collections.Counter[tuple[str, str]]  # (what is counted, its name)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,8 +25,8 @@ class SourceFile:
         license: SPDX expression.
         language: Name of the programming language, a key of `languages.LANGUAGES`.
         whole: Whether it is a whole file, not one function of it.
-        origin: Which of several of the same repository and path it is, as rows of data sets may
-            be; empty if there is one.
+        origin: Which of several of the same repository and path it is, as rows of data sets and
+            members of archives may be; empty for the first of an archive.
     """
 
     content: bytes
