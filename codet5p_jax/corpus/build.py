@@ -36,7 +36,7 @@ from codet5p_jax.corpus.sources import Source, source_of_package, with_unique_na
 from codet5p_jax.corpus.splits import assign_splits
 from codet5p_jax.progress import Progress, progress
 
-FORMAT = 3  # of records and their order; raised when the same sources give other records
+FORMAT = 4  # of records and their order; raised when the same sources give other records
 _EVALUATION = "evaluation"  # folder of a build
 CLIENTS: Mapping[str, Client] = {
     "apt": fetch_source_packages,
@@ -131,6 +131,18 @@ def build_from_sources(
     num_shards: int = 8,
 ) -> dict[str, Any]:
     """Builds a corpus of `sources` in `out_dir` and returns its manifest.
+
+    A corpus of the same sources that is there already is kept.
+
+    Args:
+        sources: What to read.
+        out_dir: Where the corpus goes.
+        licenses: SPDX names of the licences that a file may have; see `licenses.parse_allowed`.
+        excluded: As in `build_from_recipe`, like the following.
+        evaluation_sets: Files and folders of evaluation sets.
+        pipeline_args: Options of Apache Beam.
+        num_workers: Processes that extract sources on this machine.
+        num_shards: Files of records in each split.
 
     Raises:
         FileExistsError: `out_dir` holds another corpus, or something else.
