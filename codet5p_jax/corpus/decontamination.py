@@ -97,9 +97,11 @@ def write_evaluation_grams(
     """
     place = epath.Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    named = list(repositories)
-    found = [_grams_of(path, named) for path in paths]
-    named = sorted(set(named))
+    found, named = [], set(repositories)
+    for path in paths:
+        own, names = _read_set(path)
+        found.append(own)
+        named |= names
     grams = np.concatenate([np.empty(0, np.uint64), *found])
     sets = np.repeat(np.arange(len(found), dtype=np.uint16), [len(own) for own in found])
     grams, first = np.unique(grams, return_index=True)
@@ -108,8 +110,8 @@ def write_evaluation_grams(
         with (place / f"{name}.npy").open("wb") as stream:
             np.save(stream, column)
     (place / "names.txt").write_text("\n".join(map(name_of, paths)), encoding="utf-8")
-    (place / REPOSITORIES).write_text("\n".join(named), encoding="utf-8")
-    return named
+    (place / REPOSITORIES).write_text("\n".join(sorted(named)), encoding="utf-8")
+    return sorted(named)
 
 
 def _load(path: epath.Path) -> np.ndarray:
@@ -120,11 +122,12 @@ def _load(path: epath.Path) -> np.ndarray:
         return np.load(stream)
 
 
-def _grams_of(path: str | os.PathLike[str], repositories: list[str]) -> np.ndarray:
-    """The grams of one set that count; adds to `repositories`."""
-    before, parts, texts, items = len(repositories), [], [], []
+def _read_set(path: str | os.PathLike[str]) -> tuple[np.ndarray, set[str]]:
+    """The grams of one set that count, and the repositories that it names."""
+    repositories: set[str] = set()
+    parts, texts, items = [], [], []
     for number, item in enumerate(read_items(path)):
-        repositories += item.repositories
+        repositories.update(item.repositories)
         texts += [scrub(text)[0].encode(errors="replace") for text in item.texts]
         items += [number] * len(item.texts)
         if number % _ITEMS_AT_ONCE == _ITEMS_AT_ONCE - 1:
@@ -132,12 +135,12 @@ def _grams_of(path: str | os.PathLike[str], repositories: list[str]) -> np.ndarr
             texts, items = [], []
     grams = np.concatenate([*parts, _telling(texts, items)])  # each once in an item
     grams, numbers = np.unique(grams, return_counts=True)
-    if not len(grams) and len(repositories) == before:
+    if not len(grams) and not repositories:
         raise ValueError(
             f"The evaluation set {path} has no text of 13 tokens and names no repository: it is a "
             "folder or a file of code, JSON or JSON lines."
         )
-    return grams[numbers <= MAX_ITEMS]
+    return grams[numbers <= MAX_ITEMS], repositories
 
 
 def _telling(texts: Sequence[bytes], items: Sequence[int]) -> np.ndarray:

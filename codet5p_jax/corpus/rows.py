@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 from codet5p_jax.corpus.archives import MAX_RATIO
 from codet5p_jax.corpus.unpacking import DAMAGE, ArchiveError, unpacked
 
-_PARQUET = (".parquet",)
+_PARQUET = ".parquet"
 _JSON_LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".jsonl.xz")
-ROW_ENDINGS = (*_PARQUET, *_JSON_LINES)
+ROW_ENDINGS = (_PARQUET, *_JSON_LINES)
 
 _BATCH = 128  # rows in memory; a row of code holds up to 2 MiB
 _BUFFER = 2**20  # bytes read ahead of a column
@@ -79,14 +79,11 @@ def _remote_files(place: str) -> list[str]:
         ) from error
     files = sorted(system.unstrip_protocol(name) for name in found if is_row_file(name))
     if not files:
-        advice = (
-            ""
-            if revision
-            else f" The Hub has converted many sets: try {address}@refs/convert/parquet."
-        )
+        advice = ""
+        if place.startswith("hf://") and not revision:
+            advice = f" The Hub has converted many sets: try {address}@refs/convert/parquet."
         raise FileNotFoundError(
-            f"{place} holds no file that ends in {', '.join(ROW_ENDINGS)}."
-            + (advice if place.startswith("hf://") else "")
+            f"{place} holds no file that ends in {', '.join(ROW_ENDINGS)}.{advice}"
         )
     return files
 
@@ -106,7 +103,7 @@ def columns_of(place: str) -> list[str]:
     Raises:
         ArchiveError: The file is damaged.
     """
-    if place.lower().split("::")[0].endswith(_PARQUET):
+    if _is_parquet(place):
         with _named_damage(place), _opened(place) as (stream, _):
             return list(pq.ParquetFile(stream).schema_arrow.names)
     first = itertools.islice(_json_rows(place), _BATCH)
@@ -121,11 +118,15 @@ def read_rows(place: str, columns: Sequence[str]) -> Iterator[Row | None]:
     Raises:
         ArchiveError: The file is damaged.
     """
-    if place.lower().split("::")[0].endswith(_PARQUET):
+    if _is_parquet(place):
         yield from _parquet_rows(place, columns)
         return
     for row in _json_rows(place):
         yield None if row is None else {name: row.get(name) for name in columns}
+
+
+def _is_parquet(place: str) -> bool:
+    return place.lower().partition("::")[0].endswith(_PARQUET)
 
 
 @contextlib.contextmanager
@@ -194,6 +195,6 @@ def _skip_line(lines: io.BufferedReader) -> None:
 def _json_row(line: bytes) -> Row | None:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter of a thousand brackets
         return None
     return row if isinstance(row, dict) else None

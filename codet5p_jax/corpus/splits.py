@@ -16,12 +16,12 @@ def hashed_share(name: str) -> float:
     return int(hashlib.sha256(name.encode()).hexdigest()[:12], 16) / 16**12
 
 
-def hashed_split(name: str, held_out: float = HELD_OUT) -> str:
+def hashed_split(name: str) -> str:
     """Returns the split of the repository or file called `name`, by its hash alone."""
     share = hashed_share(name)
-    if share < held_out:
+    if share < HELD_OUT:
         return "test"
-    return "validation" if share < 2 * held_out else "train"
+    return "validation" if share < 2 * HELD_OUT else "train"
 
 
 def assign_splits(sources: Sequence[Source]) -> list[Source]:
