@@ -1,5 +1,7 @@
 """The files of a source, with their licences, and what is left out of it."""
 
+import collections
+import dataclasses
 import pathlib
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -49,10 +51,15 @@ def read_source(
 def _read_places(
     source: Source, *, filters: Filters, license_of: Callable[[str], str]
 ) -> Iterator[tuple[str, SourceFile | Rejection]]:
+    times: collections.Counter[str] = collections.Counter()  # an archive may repeat a path
     for place in source.places:
         try:
             for member in archives.members(place):
                 read = _read_member(member, source, filters=filters, license_of=license_of)
+                if isinstance(read, SourceFile):
+                    times[read.path] += 1
+                    if (number := times[read.path]) > 1:
+                        read = dataclasses.replace(read, origin=f"{number}#")
                 if read is not None:
                     yield member.path, read
         except ArchiveError as error:

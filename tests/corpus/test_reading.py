@@ -1,5 +1,8 @@
 """Tests of codet5p_jax.corpus.reading."""
 
+import io
+import tarfile
+
 from codet5p_jax.corpus.filters import Filters
 from codet5p_jax.corpus.reading import read_source
 from codet5p_jax.corpus.records import SourceFile
@@ -129,3 +132,15 @@ def test_a_bomb_and_what_an_archive_should_not_hold_are_rejections(tmp_path, wri
     kept, rejections = _read(_source(write_tar(tmp_path / "a.tar.gz", files), license="MIT"))
     assert list(kept) == ["x.py"]
     assert set(rejections.values()) == {"archive: a path that climbs out", "archive: a bomb"}
+
+
+def test_files_of_the_same_path_are_told_apart(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for content in (CODE, CODE, CODE + "#\n"):
+            info = tarfile.TarInfo("a/x.py")
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content.encode()))
+    found = read_source(
+        _source(tmp_path / "a.tar", license="MIT"), filters=Filters(), allowed_licenses=["MIT"]
+    )
+    assert [file.origin for file in found] == ["", "2#", "3#"]
