@@ -104,7 +104,7 @@ def _content(file: pathlib.Path) -> bytes:
 def _parsed(text: bytes, file: pathlib.Path) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:  # UnicodeDecodeError is one too
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is one too
         raise ValueError(f"{file} is no JSON: {error}; remove or rename it.") from error
 
 

@@ -132,7 +132,7 @@ LANGUAGES: dict[str, Language] = {language.name: language for language in _ALL}
 
 _BY_EXTENSION = {ending: lang.name for lang in _ALL for ending in lang.extensions}
 _CPP_HEADER = re.compile(
-    rb"^\s*(?:namespace\b|class\s+\w|template\s*<|using\s+\w|public:|private:)|\bstd::",
+    rb"^[ \t]*(?:namespace\b|class\s+\w|template\s*<|using\s+\w|public:|private:)|\bstd::",
     re.MULTILINE,
 )
 

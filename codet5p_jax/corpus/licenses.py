@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 
+from boolean.boolean import ParseError
 from license_expression import ExpressionError, Licensing, get_spdx_licensing
 
 # CodeT5+ (arXiv:2305.07922), section 4.1
@@ -74,6 +75,9 @@ _TEXTS = (
 )
 _CLASSIFIER = re.compile(r"^Classifier: License :: (?:OSI Approved :: )?(.+)$", re.MULTILINE)
 _LICENSE_FILE = re.compile(r"(?:licen[cs]e|copying|mit-license)[^/]*", re.IGNORECASE)
+# The parser of expressions checks some of its steps alone.
+_NO_EXPRESSION = (ExpressionError, ParseError, AssertionError, IndexError, RecursionError)
+_LONGEST_NAME = 10_000  # characters; the patterns take time as the square of them
 _NOT_A_NAME = re.compile(r"[^A-Za-z0-9.-]+")
 _SYNTAX = re.compile(r"(\(|\)|\s+(?:or|and|with)\s+|\s*[/|]\s*)", re.IGNORECASE)
 _OPERATORS = {"/": "OR", "|": "OR", "or": "OR", "and": "AND", "with": "WITH"}
@@ -94,6 +98,8 @@ def spdx(name: str) -> str:
     text = " ".join(name.split())
     if not text:
         return UNKNOWN
+    if len(text) > _LONGEST_NAME:
+        return _reference(text[:_LONGEST_NAME])
     if text.lower() in _spdx_names(False):
         return _spdx_names(False)[text.lower()]
     for pattern, one in _COMPOUNDS:
@@ -106,7 +112,7 @@ def spdx(name: str) -> str:
         text = _REMARK.sub(r" \1", text)
     try:
         return str(_licensing().dedup(_expression(text)))
-    except ExpressionError:
+    except _NO_EXPRESSION:
         return _reference(name)
 
 
@@ -205,7 +211,7 @@ def _is_allowed(expression: str, allowed: frozenset[str]) -> bool:
         return True
     try:
         parsed = _licensing().parse(expression)
-    except ExpressionError:
+    except _NO_EXPRESSION:
         return False
     return False if parsed is None else _holds(parsed, allowed)
 
@@ -305,7 +311,7 @@ def license_of_package_json(text: str) -> str:
     """Returns the licence in the package.json of an npm package; of an old list, any one."""
     try:
         package = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # of numbers of 5,000 digits, of a thousand brackets
         return UNKNOWN
     if not isinstance(package, dict):
         return UNKNOWN

@@ -87,6 +87,7 @@ def test_a_path_that_is_not_there_is_told(tmp_path):
 
 
 def test_a_file_that_is_no_json_is_told(tmp_path):
-    (tmp_path / "a.jsonl").write_text("{'code': 1}\n")
-    with pytest.raises(ValueError, match=r"a\.jsonl is no JSON"):
-        list(read_items(tmp_path / "a.jsonl"))
+    for text in ("{'code': 1}\n", "[" * 10_000):
+        (tmp_path / "a.jsonl").write_text(text)
+        with pytest.raises(ValueError, match=r"a\.jsonl is no JSON"):
+            list(read_items(tmp_path / "a.jsonl"))

@@ -154,6 +154,19 @@ def test_license_of_an_npm_package(package, expected):
     assert licenses.license_of_package_json("{") == "NOASSERTION"
 
 
+@pytest.mark.parametrize("text", ['{"license":' + "[" * 10_000, '{"a": ' + "1" * 5_000 + "}"])
+def test_a_package_json_that_python_cannot_read_asserts_nothing(text):
+    assert licenses.license_of_package_json(text) == "NOASSERTION"
+
+
+@pytest.mark.parametrize(
+    "name", [", or (a)", "| and AND, and ,AND and MIT", "(" * 9_000, " ()" * 100_000]
+)
+def test_a_name_that_is_no_expression_is_one_of_its_source(name):
+    assert licenses.spdx(name).startswith("LicenseRef-")
+    assert not licenses.is_allowed(name)
+
+
 def test_debian_copyright_names_a_licence_for_each_file_and_the_last_match_holds():
     rules = licenses.DebianCopyright.parse(
         "Format: DEP-5\n\nFiles: *\nCopyright: A\nLicense: Expat\n\n"

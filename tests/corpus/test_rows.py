@@ -104,6 +104,8 @@ def test_a_parquet_file_is_read_in_parts(tmp_path, monkeypatch):
 def test_lines_that_are_no_objects_are_no_rows(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(b'{"repo": 1}\n[]\n\nnonsense\n\xff\n{"repo": 2}')
     assert _read(tmp_path / "a.jsonl", ["repo"]) == [{"repo": 1}, None, None, None, {"repo": 2}]
+    (tmp_path / "a.jsonl").write_text("\n".join(["[" * 10_000, '{"a":' * 10_000, "1" * 5_000]))
+    assert _read(tmp_path / "a.jsonl", ["repo"]) == [None, None, None]
 
 
 def test_the_columns_of_json_lines_are_those_of_its_first_rows(tmp_path):
