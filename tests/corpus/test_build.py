@@ -1,6 +1,8 @@
 """Tests of codet5p_jax.corpus.build, from sources at hand and from packages of a stand-in."""
 
+import fcntl
 import json
+import os
 
 import fsspec
 import pytest
@@ -106,6 +108,11 @@ def test_a_data_set_without_licences_needs_one_or_a_flag(tmp_path):
     assert manifest["sources"][0]["license"] == "NOASSERTION"
 
 
+def test_a_corpus_of_nothing_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="No sources to build a corpus of"):
+        build_from_sources([], tmp_path / "c")
+
+
 def test_a_corpus_that_is_there_is_kept(repositories, tmp_path):
     clients = _client_of(repositories)
     first = build_from_recipe(_recipe(NAMES), tmp_path / "c", clients=clients)
@@ -137,6 +144,68 @@ def test_a_build_that_was_killed_leaves_no_corpus_and_is_done_again(
     again = build_from_sources(sources, tmp_path / "c", num_shards=2)
     assert again["fingerprint"] == expected["fingerprint"]
     assert not (tmp_path / "c.partial").exists()
+
+
+@pytest.mark.parametrize("last", ["extracted", "pairs"])
+def test_a_build_that_was_killed_while_it_cleared_up_is_done_again(
+    repositories, tmp_path, monkeypatch, last
+):
+    """A folder is removed file by file: some of its chunks are gone, what tells of them is not."""
+    sources = sources_of_path(repositories)
+    expected = build_from_sources(sources, tmp_path / "whole", num_shards=2)
+    rmtree = gpath.PosixGPath.rmtree
+
+    def killed(folder, **kwargs):
+        if folder.name == last:
+            for file in (*folder.glob("*.records"), *folder.glob("*.npy")):
+                file.unlink()
+                raise KeyboardInterrupt
+        rmtree(folder, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gpath.PosixGPath, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build_from_sources(sources, tmp_path / "c", num_shards=2)
+    again = build_from_sources(sources, tmp_path / "c", num_shards=2)
+    assert again["fingerprint"] == expected["fingerprint"]
+    assert verify(tmp_path / "c") == verify(tmp_path / "whole")
+
+
+def test_what_was_extracted_under_other_licences_is_not_taken(repositories, tmp_path, monkeypatch):
+    """Without a network the standard library's licence is allowed; with one again, no more."""
+    recipe = _recipe(NAMES, licenses=("ISC",))
+    sources = sources_of_path(repositories)[:1]
+    monkeypatch.setattr(build, "STANDARD_LIBRARY_LICENSE", "MIT")
+    monkeypatch.setattr(build, "installed_sources", lambda max_bytes: sources)
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(build, "write_manifest", killed)
+        build_from_recipe(recipe, tmp_path / "c", clients={})
+    manifest = build_from_recipe(recipe, tmp_path / "c", clients=_client_of(repositories))
+    assert set(manifest["licenses"]) == set()
+
+
+def test_two_builds_of_one_folder_at_once_are_an_error(repositories, tmp_path):
+    sources = sources_of_path(repositories)
+    (tmp_path / "c.partial").mkdir()
+    other = os.open(tmp_path / "c.partial", os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    with pytest.raises(FileExistsError, match=r"Another process builds .*c\.partial now: wait"):
+        build_from_sources(sources, tmp_path / "c", num_shards=2)
+    os.close(other)
+    build_from_sources(sources, tmp_path / "c", num_shards=2)
+
+
+@pytest.mark.parametrize("number", [0, -1, 100_000])
+def test_numbers_of_shards_that_make_no_sense_are_told(repositories, tmp_path, number):
+    with pytest.raises(ValueError, match=rf"--num_shards is {number}: give 1 to 99,999"):
+        build_from_sources(sources_of_path(repositories), tmp_path / "c", num_shards=number)
+    with pytest.raises(ValueError, match=rf"--num_shards is {number}"):
+        build_from_recipe(_recipe(NAMES), tmp_path / "c", clients={}, num_shards=number)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_packages_that_are_missing_are_told(repositories, tmp_path):
