@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import logging
 import os
-import pathlib
 
 from codet5p_jax.cli import corpus_inspect, corpus_show
 
@@ -121,7 +120,7 @@ def _build(arguments: argparse.Namespace) -> int:
         licenses = allowed or parse_allowed("permissive")
         manifest = build.build_from_sources(sources, arguments.out, licenses=licenses, **common)
     print(manifest_tables(manifest))
-    print(f"The corpus is in {pathlib.Path(arguments.out)}")
+    print(f"The corpus is in {arguments.out}")
     return 0
 
 

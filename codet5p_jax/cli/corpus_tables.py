@@ -11,12 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from codet5p_jax.cli.printable import printable
+from codet5p_jax.corpus.records import SPLITS
+from codet5p_jax.evaluation.corpus_section import further_counts
 
 WIDE = 96  # characters, from which tables show all their columns
 MOST_LICENSES = 12
 KINDS = ("code_files", "code_functions", "pairs")
-SPLITS = ("train", "validation", "test")
-TOLD = ("splits", "languages", "licenses", "rejections")  # in tables of their own
+STATES = ("used", "empty", "missing", "dropped")
 
 Manifest = Mapping[str, Any]
 Record = Mapping[str, str]
@@ -75,14 +76,6 @@ def rejection_rows(rejections: Mapping[str, int]) -> Iterator[tuple[str, str, in
         own = {n: c for n, c in rejections.items() if n.partition(": ")[0] == kind}
         for name, count in Counter(own).most_common():
             yield kind, name.partition(": ")[2], count
-
-
-def further_counts(manifest: Manifest) -> Iterator[tuple[str, Mapping[str, Mapping[str, int]]]]:
-    """Yields (title, numbers by name) of what else a build counted, such as secrets scrubbed."""
-    for section, counts in manifest.items():
-        if section not in TOLD and isinstance(counts, Mapping) and counts:
-            rows = {k: v if isinstance(v, Mapping) else {"count": v} for k, v in counts.items()}
-            yield section.replace("_", " ").capitalize(), rows
 
 
 def one_line(text: str) -> str:
@@ -148,13 +141,13 @@ def _counts(title: str, rows: Mapping[str, Mapping[str, int]]) -> Table:
 
 def _sources(sources: list[Mapping[str, Any]]) -> Table:
     table = _table("Sources", "from")
-    _add_numbers(table, "used", "empty", "missing", "files", "MB")
+    _add_numbers(table, *STATES, "files", "MB")
     for ecosystem in dict.fromkeys(source["ecosystem"] for source in sources):
         own = [source for source in sources if source["ecosystem"] == ecosystem]
         states = Counter(source["status"] for source in own)
         table.add_row(
             _text(ecosystem),
-            *(f"{states[status]:,}" for status in ("used", "empty", "missing")),
+            *(f"{states[status]:,}" for status in STATES),
             f"{sum(source['files'] for source in own):,}",
             f"{sum(source['bytes'] for source in own) / 1e6:,.1f}",
         )

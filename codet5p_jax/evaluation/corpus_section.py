@@ -1,6 +1,6 @@
 """The corpus manifest as a part of a page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from codet5p_jax.evaluation.charts import bar
@@ -17,7 +17,7 @@ from codet5p_jax.evaluation.markup import (
 SOURCE_WORDS = ("name", "ecosystem", "version", "license", "split", "status", "reason")
 SOURCE_NUMBERS = ("files", "bytes")
 SPLITS = ("train", "validation", "test")
-NOT_COUNTS = ("splits", "languages", "licenses", "rejections")
+TOLD = ("splits", "languages", "licenses", "rejections")  # in tables of their own
 
 
 def corpus_section(manifest: Mapping[str, Any] | None) -> Markup:
@@ -51,15 +51,24 @@ def corpus_counts(manifest: Mapping[str, Any]) -> Markup:
             _counts(manifest.get("splits"), "Split", bars="code_functions"),
             _counts(manifest.get("licenses"), "Licence", bars="code_functions"),
             _counts(rejections, "Left out because of", bars="count", caption=caption),
-            *(
-                _counts(value, name.replace("_", " ").capitalize())
-                for name, value in manifest.items()
-                if name not in NOT_COUNTS and isinstance(value, Mapping)
-            ),
+            *(_counts(counts, title) for title, counts in further_counts(manifest)),
             _missing(sources),
             _sources(sources),
         ]
     )
+
+
+def further_counts(
+    manifest: Mapping[str, Any],
+) -> Iterator[tuple[str, Mapping[str, Mapping[str, int]]]]:
+    """Yields (title, numbers by name) of what else a build counted, such as secrets scrubbed."""
+    for section, counts in manifest.items():
+        if section not in TOLD and isinstance(counts, Mapping) and counts:
+            yield section.replace("_", " ").capitalize(), _rows(counts)
+
+
+def _rows(counts: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {k: v if isinstance(v, Mapping) else {"count": v} for k, v in counts.items()}
 
 
 def _counts(
@@ -72,7 +81,7 @@ def _counts(
     """
     if not isinstance(counts, Mapping) or not counts:
         return None
-    rows = {k: v if isinstance(v, Mapping) else {"count": v} for k, v in counts.items()}
+    rows = _rows(counts)
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     sizes = {key: _size(row, bars) for key, row in rows.items()}
     ordered = list(rows) if name == "Split" else sorted(rows, key=lambda key: -sizes[key])

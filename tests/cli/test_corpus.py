@@ -10,6 +10,7 @@ import time
 import pytest
 
 from codet5p_jax.cli.main import main
+from codet5p_jax.corpus import build
 from codet5p_jax.corpus.manifest import read_manifest
 
 CODE = '''def area_{i}(radius):
@@ -44,6 +45,13 @@ def test_a_corpus_is_built_and_shown(sources, tmp_path, capsys):
     assert f"The corpus is in {out}" in capsys.readouterr().out
     assert _run("show", out, "--verify") == 0
     assert "15 records read, all whole." in capsys.readouterr().out
+
+
+def test_a_corpus_in_a_bucket_is_told_by_its_address(sources, built_corpus, monkeypatch, capsys):
+    manifest = read_manifest(built_corpus)
+    monkeypatch.setattr(build, "build_from_sources", lambda *_, **__: manifest)
+    assert _run("build", f"--source={sources}", "--license=MIT", "--out=gs://bucket/c") == 0
+    assert "The corpus is in gs://bucket/c\n" in capsys.readouterr().out
 
 
 def test_what_evaluation_sets_hold_is_left_out(sources, tmp_path, capsys):

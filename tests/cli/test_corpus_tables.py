@@ -7,11 +7,11 @@ from rich.console import Console
 
 from codet5p_jax.cli.corpus_tables import (
     corpus_tables,
-    further_counts,
     one_line,
     rejection_rows,
     source_table,
 )
+from codet5p_jax.evaluation.corpus_section import further_counts
 
 ROW = {"code_files": 10, "code_functions": 1_500, "pairs": 700}
 NONE = {"code_files": 0, "code_functions": 0, "pairs": 0}
@@ -45,6 +45,17 @@ MANIFEST = {
             "license": "",
             "status": "missing",
             "reason": "npm says [404]",
+        },
+        {
+            "name": "held",
+            "ecosystem": "npm",
+            "version": "",
+            "split": "",
+            "files": 0,
+            "bytes": 0,
+            "license": "",
+            "status": "dropped",
+            "reason": "it is in a set",
         },
     ],
     "rejections": {"file: binary": 3, "function: duplicate": 90, "file: generated": 5_000},
@@ -99,8 +110,8 @@ def test_what_was_left_out_is_told_by_kind_and_the_most_frequent_first():
 
 def test_sources_are_added_up_and_those_that_gave_nothing_are_named():
     lines = _lines(80)
-    assert "apt 1 0 0 10 2.5" in lines and "npm 0 0 1 0 0.0" in lines
-    assert "gone missing npm says [404]" in lines
+    assert "apt 1 0 0 0 10 2.5" in lines and "npm 0 0 1 1 0 0.0" in lines
+    assert "gone missing npm says [404]" in lines and "held dropped it is in a set" in lines
     assert "etcd apt 3.4 train 10 2,500 Apache-2.0 used" in _lines(120, source_table(MANIFEST))
 
 
