@@ -19,6 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=8,
         help="record files per split; best a multiple of the virtual shards (default: 8)",
     )
+    add_instructions(parser)
+
+
+def add_instructions(parser: argparse.ArgumentParser) -> None:
+    """Adds --instructions."""
     parser.add_argument(
         "--instructions",
         action="append",

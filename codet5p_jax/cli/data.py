@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from codet5p_jax.cli import gin_config
+from codet5p_jax.cli import cache, gin_config
 
 Lengths = Callable[[str], Mapping[str, int]]
 
@@ -33,13 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     preview.add_argument("--corpus_dir", "--corpus", help="directory of the corpus")
     preview.add_argument("--tokenizer_dir", "--tokenizer", help="directory of the tokenizer")
-    preview.add_argument(
-        "--instructions",
-        action="append",
-        default=[],
-        metavar="NAME=PATH",
-        help="file of instructions in Alpaca's format, for the task instruction_NAME; repeatable",
-    )
+    cache.add_instructions(preview)
     gin_config.add_arguments(preview)
 
 
@@ -69,7 +63,6 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     import tasks
-    from codet5p_jax.cli.cache import instruction_files
     from codet5p_jax.data.preview import decoded_examples, default_lengths
 
     lengths: Lengths = default_lengths
@@ -77,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.gin_file:
         options, lengths = _of_recipe(arguments)
     if arguments.instructions:
-        options["instruction_files"] = instruction_files(arguments.instructions)
+        options["instruction_files"] = cache.instruction_files(arguments.instructions)
     if arguments.lengths:
         lengths = functools.partial(_same_lengths, parse_lengths(arguments.lengths))
     tasks.register(**options)
