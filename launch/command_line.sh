@@ -30,6 +30,18 @@ quoted() {  # the words as one line that a shell reads back as the same words
   printf '%s' "${line% }"
 }
 
+print_or_exec() {  # print_or_exec ABSENCE WORD...: the command with --dry-run, else it runs
+  local absence=$1
+  shift
+  if [[ -n ${given[dry-run]:-} ]]; then
+    quoted "$@"
+    echo
+    exit
+  fi
+  command -v "$1" >/dev/null || fail 5 "$absence"
+  exec "$@"
+}
+
 edit_distance() {  # how many letters to change, add or leave out between two words
   local from=$1 to=$2 i j cost best
   local -a previous current

@@ -65,10 +65,4 @@ require_name
 require_counts num-shards max-workers disk-gb
 for flag in source out temp-location; do require_address "$flag"; done
 build_words
-if [[ -n ${given[dry-run]:-} ]]; then
-  quoted "${build[@]}"
-  echo
-  exit
-fi
-command -v codet5p >/dev/null || fail 5 "codet5p is not on the PATH: . .venv/bin/activate"
-exec "${build[@]}"
+print_or_exec "codet5p is not on the PATH: . .venv/bin/activate" "${build[@]}"

@@ -65,10 +65,4 @@ if [[ -n ${given[recipe]:-} ]]; then require archives; fi
 default_values num-shards=64 parallelism=16
 require_counts num-shards parallelism
 build_words
-if [[ -n ${given[dry-run]:-} ]]; then
-  quoted "${build[@]}"
-  echo
-  exit
-fi
-command -v codet5p >/dev/null || fail 5 "codet5p is not on the PATH: . .venv/bin/activate"
-exec "${build[@]}"
+print_or_exec "codet5p is not on the PATH: . .venv/bin/activate" "${build[@]}"

@@ -69,10 +69,4 @@ require_counts max-restarts grace-seconds
   usage_error "--spot --on-demand exclude each other; give one"
 build_train_command /opt/codet5p_jax/.venv/bin/codet5p
 workload_words
-if [[ -n ${given[dry-run]:-} ]]; then
-  quoted "${workload[@]}"
-  echo
-  exit
-fi
-command -v xpk >/dev/null || fail 5 "xpk is not installed: pip install xpk"
-exec "${workload[@]}"
+print_or_exec "xpk is not installed: pip install xpk" "${workload[@]}"
