@@ -29,11 +29,13 @@ import hashlib
 import itertools
 import json
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar, final
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+
+from codet5p_jax.tokenizer_files import TokenizerFiles, read_files
 
 CONTROL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>", "<mask>")
 TASK_TOKENS = ("[ENC]", "[TDEC]", "[CDEC]")
@@ -43,6 +45,8 @@ CODEGEN_TOKENS = (
     *(f"<extra_id_{k}>" for k in range(NUM_SENTINELS)),
     *("[CLM]", *TASK_TOKENS),
 )
+
+AnyTokenizer = TypeVar("AnyTokenizer", bound="Tokenizer")  # beartype cannot check Self here
 
 
 class Tokenizer(abc.ABC):
@@ -55,6 +59,7 @@ class Tokenizer(abc.ABC):
         eos_id: Id that ends one.
         unk_id: Id of unknown text, of which a byte-level BPE has none; None where there is no such.
         clm_id: Id of `[CLM]`.
+        model_max_length: Ids of the longest sequence; transformers warns of longer ones.
     """
 
     base_size: int
@@ -63,9 +68,25 @@ class Tokenizer(abc.ABC):
     eos_id: int
     unk_id: int | None
     clm_id: int
+    model_max_length: int
     _vocab: dict[str, int]
     _merges: list[tuple[str, str]]
     _tokenizer: tokenizers.Tokenizer
+
+    @classmethod
+    def from_directory(cls: type[AnyTokenizer], directory: str | pathlib.Path) -> AnyTokenizer:
+        """Reads tokenizer.json, or vocab.json, merges.txt and CodeGen's added_tokens.json.
+
+        Raises:
+            FileNotFoundError: If the directory holds neither.
+            ValueError: If a file is no byte-level BPE of this layout.
+        """
+        return cls._of_files(read_files(directory))
+
+    @classmethod
+    @abc.abstractmethod
+    def _of_files(cls: type[AnyTokenizer], files: TokenizerFiles) -> AnyTokenizer:
+        """Returns the tokenizer of what was read."""
 
     @property
     @abc.abstractmethod
@@ -101,10 +122,6 @@ class Tokenizer(abc.ABC):
         """Returns this tokenizer with `[ENC]`, `[TDEC]` and `[CDEC]` among its ids."""
 
     @abc.abstractmethod
-    def _huggingface_config(self) -> dict[str, Any]:
-        """Contents of tokenizer_config.json, in addition to those of special_tokens_map.json."""
-
-    @abc.abstractmethod
     def _special_tokens_map(self) -> dict[str, Any]:
         """Contents of special_tokens_map.json."""
 
@@ -117,10 +134,13 @@ class Tokenizer(abc.ABC):
         (directory / "merges.txt").write_text(f"#version: 0.2\n{merges}", encoding="utf-8")
         _write_json(directory / "vocab.json", dict(sorted(self._vocab.items(), key=_by_id)))
         special = self._special_tokens_map()
-        config = {"add_prefix_space": False, "clean_up_tokenization_spaces": False}
-        _write_json(
-            directory / "tokenizer_config.json", {**config, **self._huggingface_config(), **special}
-        )
+        config = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": self.model_max_length,
+            "add_prefix_space": False,
+            "clean_up_tokenization_spaces": False,
+        }
+        _write_json(directory / "tokenizer_config.json", {**config, **special})
         _write_json(directory / "special_tokens_map.json", special)
 
     def encode(self, text: str) -> list[int]:
@@ -188,6 +208,7 @@ class CodeTokenizer(Tokenizer):
 
     pad_id, bos_id, eos_id, unk_id, mask_id = range(len(CONTROL_TOKENS))
     clm_id = unk_id  # `[CLM]`, as in the released models
+    model_max_length = 512
 
     def __init__(
         self,
@@ -211,17 +232,7 @@ class CodeTokenizer(Tokenizer):
         self._tokenizer.encode_special_tokens = True  # text is never parsed as a special token
 
     @classmethod
-    def from_directory(cls, directory: str | pathlib.Path) -> "CodeTokenizer":
-        """Reads tokenizer.json, or vocab.json and merges.txt, from `directory`.
-
-        Raises:
-            FileNotFoundError: If the directory holds neither.
-            ValueError: If a file is no byte-level BPE of this layout.
-        """
-        return cls._of_files(_read_files(pathlib.Path(directory)))
-
-    @classmethod
-    def _of_files(cls, files: "_Files") -> "CodeTokenizer":
+    def _of_files(cls, files: TokenizerFiles) -> "CodeTokenizer":
         added = files.added.keys() - set(CONTROL_TOKENS)
         vocab = {entry: index for entry, index in files.vocab.items() if entry not in added}
         return cls(vocab, files.merges, has_task_tokens=TASK_TOKENS[0] in added)
@@ -263,9 +274,6 @@ class CodeTokenizer(Tokenizer):
             "additional_special_tokens": list(self.special_tokens[len(CONTROL_TOKENS) :]),
         }
 
-    def _huggingface_config(self) -> dict[str, Any]:
-        return {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 512}
-
 
 @final
 class CodeGenTokenizer(Tokenizer):
@@ -276,6 +284,7 @@ class CodeGenTokenizer(Tokenizer):
     """
 
     unk_id = None
+    model_max_length = 2048
 
     def __init__(
         self,
@@ -309,17 +318,7 @@ class CodeGenTokenizer(Tokenizer):
         self._tokenizer.encode_special_tokens = True
 
     @classmethod
-    def from_directory(cls, directory: str | pathlib.Path) -> "CodeGenTokenizer":
-        """Reads tokenizer.json, or vocab.json, merges.txt and added_tokens.json.
-
-        Raises:
-            FileNotFoundError: If the directory holds neither.
-            ValueError: If a file is no byte-level BPE of this layout.
-        """
-        return cls._of_files(_read_files(pathlib.Path(directory)))
-
-    @classmethod
-    def _of_files(cls, files: "_Files") -> "CodeGenTokenizer":
+    def _of_files(cls, files: TokenizerFiles) -> "CodeGenTokenizer":
         known = {END_OF_TEXT, *CODEGEN_TOKENS, *files.vocab}
         runs = {text: index for text, index in files.added.items() if text not in known}
         vocab = {e: i for e, i in files.vocab.items() if e not in CODEGEN_TOKENS and e not in runs}
@@ -367,9 +366,6 @@ class CodeGenTokenizer(Tokenizer):
             "additional_special_tokens": list(CODEGEN_TOKENS),
         }
 
-    def _huggingface_config(self) -> dict[str, Any]:
-        return {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 2048}
-
 
 def load_tokenizer(directory: str | pathlib.Path) -> Tokenizer:
     """Returns the tokenizer in `directory`: CodeGen's where it has `<|endoftext|>`, else CodeT5's.
@@ -378,7 +374,7 @@ def load_tokenizer(directory: str | pathlib.Path) -> Tokenizer:
         FileNotFoundError: If the directory holds no tokenizer.
         ValueError: If it holds one of neither layout.
     """
-    files = _read_files(pathlib.Path(directory))
+    files = read_files(directory)
     if END_OF_TEXT in files.vocab or END_OF_TEXT in files.added:
         return CodeGenTokenizer._of_files(files)
     return CodeTokenizer._of_files(files)
@@ -475,65 +471,6 @@ def _check_vocab(vocab: Mapping[str, int]) -> None:
             f"Ids 0..4 of the vocabulary are {' '.join(first)}; expected "
             f"{' '.join(CONTROL_TOKENS)}. Is this the tokenizer of another model?"
         )
-
-
-class _Files(NamedTuple):
-    """What the files of a tokenizer hold, whichever they are.
-
-    Attributes:
-        vocab: Entry of the BPE -> id.
-        merges: Ranked.
-        added: Text of an added token -> id.
-    """
-
-    vocab: dict[str, int]
-    merges: list[tuple[str, str]]
-    added: dict[str, int]
-
-
-def _read_files(directory: pathlib.Path) -> _Files:
-    if (directory / "tokenizer.json").exists():
-        return _read_tokenizer_json(directory / "tokenizer.json")
-    if (directory / "vocab.json").exists() and (directory / "merges.txt").exists():
-        added = directory / "added_tokens.json"
-        return _Files(
-            vocab=_read_json(directory / "vocab.json"),
-            merges=list(_parse_merges(directory / "merges.txt")),
-            added=_read_json(added) if added.exists() else {},
-        )
-    raise FileNotFoundError(
-        f"No tokenizer in {str(directory)!r}: expected tokenizer.json, or vocab.json and "
-        "merges.txt. Train one with `codet5p tokenizer train --corpus=DIR --out=DIR`."
-    )
-
-
-def _read_tokenizer_json(path: pathlib.Path) -> _Files:
-    contents = _read_json(path)
-    model = contents.get("model", {})
-    if model.get("type") != "BPE":
-        raise ValueError(f"{str(path)!r} holds a {model.get('type')} tokenizer; expected BPE.")
-    pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"])
-    merges = [(left, right) for left, right in pairs]
-    added = {token["content"]: token["id"] for token in contents.get("added_tokens", [])}
-    return _Files(vocab=model["vocab"], merges=merges, added=added)
-
-
-def _parse_merges(path: pathlib.Path) -> Iterator[tuple[str, str]]:
-    lines = path.read_text(encoding="utf-8").split("\n")
-    for number, line in enumerate(lines, start=1):
-        if not line or (number == 1 and line.startswith("#version")):
-            continue
-        pair = line.split(" ")
-        if len(pair) != 2:
-            raise ValueError(f"{path}:{number}: a merge is two entries, got {line!r}.")
-        yield pair[0], pair[1]
-
-
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{str(path)!r} is no JSON file: {error}.") from error
 
 
 def _write_json(path: pathlib.Path, contents: Mapping[str, Any]) -> None:

@@ -15,7 +15,8 @@ MODEL = BASE | {"tokenizer", "kernels", "models"}
 MAY_IMPORT = {
     "typing": set(),
     "progress": set(),
-    "tokenizer": BASE,
+    "tokenizer_files": set(),
+    "tokenizer": BASE | {"tokenizer_files"},
     "corpus": BASE | {"tokenizer"},
     "data": BASE | {"tokenizer"},
     "kernels": BASE,
@@ -34,6 +35,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 WITHOUT_TENSORFLOW = (
     "",
     "tokenizer",
+    "corpus",
     "models",
     "objectives",
     "training",
