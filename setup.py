@@ -36,7 +36,7 @@ REQUIRES = [
     "safetensors>=0.5",
     # command line and logs
     "absl-py>=2",
-    "etils>=1.10",
+    "etils[epath]>=1.10",
     "gin-config>=0.5,<0.6",
     "packaging>=24",
     "pygments>=2.17",
