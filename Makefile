@@ -51,6 +51,7 @@ bench: setup  ## the benchmarks; tables here, figures in benchmarks/results
 	$(BIN)/python -m benchmarks.step_memory
 	$(BIN)/python -m benchmarks.data_parallel
 	$(BIN)/python -m benchmarks.data
+	$(BIN)/python -m benchmarks.tokenization
 	$(BIN)/python -m benchmarks.corpus
 	$(BIN)/python -m benchmarks.startup
 
