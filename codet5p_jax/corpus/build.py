@@ -1,12 +1,14 @@
 """Builds a corpus: fetch -> pipeline -> metadata -> manifest, and only then it has its name."""
 
+import contextlib
 import dataclasses
+import fcntl
 import functools
 import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -37,6 +39,7 @@ from codet5p_jax.corpus.splits import assign_splits
 from codet5p_jax.progress import Progress, progress
 
 FORMAT = 4  # of records and their order; raised when the same sources give other records
+_MOST_SHARDS = 99_999  # their names have five digits
 _EVALUATION = "evaluation"  # folder of a build
 CLIENTS: Mapping[str, Client] = {
     "apt": fetch_source_packages,
@@ -81,8 +84,10 @@ def build_from_recipe(
         num_shards: Files of records in each split.
 
     Raises:
-        FileExistsError: `out_dir` holds another corpus, or something else.
+        FileExistsError: `out_dir` holds another corpus, or something else, or is being built.
+        ValueError: `num_shards` is less than one.
     """
+    _expect_shards(num_shards)
     asked = {
         "recipe": recipe.to_dict(),
         "excluded": sorted(excluded),
@@ -92,31 +97,33 @@ def build_from_recipe(
     digest = _digest(asked)
     if (ready := _ready(out_dir, digest)) is not None:
         return ready
-    partial = _partial(out_dir)
-    excluded = _register(evaluation_sets, excluded, partial)
-    archives = partial / "fetched" if archives_dir is None else archives_dir
-    fetched = fetch_packages(recipe.packages, archives, clients=clients)
-    missing = [result for result in fetched if result.reason]
-    sources = [source_of_package(f, max_bytes=recipe.max_bytes) for f in fetched if not f.reason]
-    notes, licenses = _notes_on_missing(missing), recipe.licenses
-    if _is_too_little(sources, recipe):
-        note = _SUPPLEMENT.format(fetched=len(sources), asked=len(recipe.packages))
-        notes, licenses = [note, *notes], (*licenses, STANDARD_LIBRARY_LICENSE)
-        sources += installed_sources(max_bytes=recipe.max_bytes)
-    return _build(
-        sources,
-        out_dir,
-        name=recipe.name,
-        digest=digest,
-        missing=missing,
-        excluded=excluded,
-        evaluation_sets=evaluation_sets,
-        notes=notes,
-        licenses=licenses,
-        pipeline_args=pipeline_args,
-        num_workers=num_workers,
-        num_shards=num_shards,
-    )
+    with _alone_in(_partial(out_dir)) as partial:
+        excluded = _register(evaluation_sets, excluded, partial)
+        archives = partial / "fetched" if archives_dir is None else archives_dir
+        fetched = fetch_packages(recipe.packages, archives, clients=clients)
+        missing = [result for result in fetched if result.reason]
+        sources = [
+            source_of_package(f, max_bytes=recipe.max_bytes) for f in fetched if not f.reason
+        ]
+        notes, licenses = _notes_on_missing(missing), recipe.licenses
+        if _is_too_little(sources, recipe):
+            note = _SUPPLEMENT.format(fetched=len(sources), asked=len(recipe.packages))
+            notes, licenses = [note, *notes], (*licenses, STANDARD_LIBRARY_LICENSE)
+            sources += installed_sources(max_bytes=recipe.max_bytes)
+        return _build(
+            sources,
+            out_dir,
+            name=recipe.name,
+            digest=digest,
+            missing=missing,
+            excluded=excluded,
+            evaluation_sets=evaluation_sets,
+            notes=notes,
+            licenses=licenses,
+            pipeline_args=pipeline_args,
+            num_workers=num_workers,
+            num_shards=num_shards,
+        )
 
 
 def build_from_sources(
@@ -145,9 +152,11 @@ def build_from_sources(
         num_shards: Files of records in each split.
 
     Raises:
-        FileExistsError: `out_dir` holds another corpus, or something else.
-        ValueError: There is no source, or one whose licences nothing states.
+        FileExistsError: `out_dir` holds another corpus, or something else, or is being built.
+        ValueError: There is no source, or one whose licences nothing states; `num_shards` is less
+            than one.
     """
+    _expect_shards(num_shards)
     if not sources:
         raise ValueError("No sources to build a corpus of: give --recipe or --source.")
     _expect_stated_licenses(sources, licenses)
@@ -161,21 +170,22 @@ def build_from_sources(
     digest = _digest(asked)
     if (ready := _ready(out_dir, digest)) is not None:
         return ready
-    excluded = _register(evaluation_sets, excluded, _partial(out_dir))
-    return _build(
-        sources,
-        out_dir,
-        name="sources",
-        digest=digest,
-        missing=[],
-        excluded=excluded,
-        evaluation_sets=evaluation_sets,
-        notes=[],
-        licenses=licenses,
-        pipeline_args=pipeline_args,
-        num_workers=num_workers,
-        num_shards=num_shards,
-    )
+    with _alone_in(_partial(out_dir)) as partial:
+        excluded = _register(evaluation_sets, excluded, partial)
+        return _build(
+            sources,
+            out_dir,
+            name="sources",
+            digest=digest,
+            missing=[],
+            excluded=excluded,
+            evaluation_sets=evaluation_sets,
+            notes=[],
+            licenses=licenses,
+            pipeline_args=pipeline_args,
+            num_workers=num_workers,
+            num_shards=num_shards,
+        )
 
 
 def _build(
@@ -196,7 +206,8 @@ def _build(
     from codet5p_jax.corpus import pipeline  # Beam takes three seconds to import
 
     partial = _partial(out_dir)
-    _keep_extracted(partial, digest)
+    # Of a recipe the licences depend on what could be fetched.
+    _keep_extracted(partial, _digest({"build": digest, "licenses": list(licenses)}))
     kept, dropped = decontaminate(with_unique_names(sources), excluded)
     placed = assign_splits(kept)
     evaluation = partial / _EVALUATION
@@ -240,6 +251,14 @@ def _register(
     if not evaluation_sets and not excluded:
         return []
     return write_evaluation_grams(evaluation_sets, folder, repositories=excluded)
+
+
+def _expect_shards(number: int) -> None:
+    if not 1 <= number <= _MOST_SHARDS:
+        raise ValueError(
+            f"--num_shards is {number}: give 1 to {_MOST_SHARDS:,}, the files of records in each "
+            "split."
+        )
 
 
 def _expect_stated_licenses(sources: Sequence[Source], licenses: Sequence[str]) -> None:
@@ -371,20 +390,45 @@ def _partial(out_dir: str | os.PathLike[str]) -> epath.Path:
     return partial
 
 
+@contextlib.contextmanager
+def _alone_in(partial: epath.Path) -> Iterator[epath.Path]:
+    """Keeps other builds of this machine out of the folder of one, until it or its process ends."""
+    if is_remote(os.fspath(partial)):
+        yield partial
+        return
+    folder = os.open(partial, os.O_RDONLY)
+    try:
+        _lock(folder, partial)
+        yield partial
+    finally:
+        os.close(folder)
+
+
+def _lock(folder: int, partial: epath.Path) -> None:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise FileExistsError(
+            f"Another process builds a corpus in {partial} now: wait for it, or give another --out."
+        ) from error
+
+
 def _keep_extracted(partial: epath.Path, digest: str) -> None:
     """Clears what an interrupted build left, but for the extracted sources of the same build."""
     asked = partial / "asked"
     same = asked.is_file() and asked.read_text(encoding="utf-8") == digest
+    if not same:
+        asked.unlink(missing_ok=True)  # first: what is left of a folder half cleared is nobody's
     for folder in (*datasets.FEATURES, *([] if same else ["extracted"])):
         (partial / folder).rmtree(missing_ok=True)
     asked.write_text(digest, encoding="utf-8")
 
 
 def _publish(partial: epath.Path, place: epath.Path) -> None:
+    (partial / "asked").unlink()  # first, as in `_keep_extracted`
     for name in ("fetched", "extracted", "pairs", "duplicates", _EVALUATION):
         (partial / name).rmtree(missing_ok=True)
-    for name in ("summary.json", "asked"):
-        (partial / name).unlink()
+    (partial / "summary.json").unlink()
     if place.is_dir():
         place.rmdir()  # it was empty
     partial.rename(_resolved(place))

@@ -6,14 +6,20 @@ kernel does where memory is short; a pool of processes says so.
 
 import concurrent.futures
 import multiprocessing
+import os
 import pathlib
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 
 from codet5p_jax.corpus.extracted import extracted
 from codet5p_jax.corpus.options import BuildOptions
 from codet5p_jax.corpus.sources import Source
+
+
+class LostProcessError(RuntimeError):
+    """A process of the pool that something has ended."""
 
 
 def extract_in_processes(
@@ -32,11 +38,11 @@ def extract_in_processes(
         on_done: Called behind each source.
 
     Raises:
-        RuntimeError: A process ended before its time; the others are stopped.
+        LostProcessError: A process ended before its time; the others are stopped.
     """
     context = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads
     pool = concurrent.futures.ProcessPoolExecutor(
-        num_workers, mp_context=context, initializer=_end_at_interrupts
+        num_workers, mp_context=context, initializer=_end_with_the_build
     )
     with pool:
         by_size = sorted(sources, key=_size, reverse=True)
@@ -46,7 +52,7 @@ def extract_in_processes(
                 job.result()
                 on_done()
         except BrokenProcessPool as error:
-            raise RuntimeError(
+            raise LostProcessError(
                 "A process that extracts sources was killed, as happens where memory is short. "
                 f"Run the same command again, with fewer than --num_workers={num_workers}: what "
                 "is extracted is kept."
@@ -62,6 +68,17 @@ def _size(source: Source) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-def _end_at_interrupts() -> None:
-    """Has a process end without a traceback when the terminal interrupts all of them."""
+def _end_with_the_build() -> None:
+    """Has a process end when the terminal interrupts all of them, and when the build is no more.
+
+    A process of a pool outlives one that is killed, and writes where the next build reads.
+    """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    build = multiprocessing.parent_process()
+    if build is not None:
+        threading.Thread(target=_end_behind, args=[build], daemon=True).start()
+
+
+def _end_behind(build: multiprocessing.process.BaseProcess) -> None:
+    build.join()
+    os._exit(1)

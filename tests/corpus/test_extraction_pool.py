@@ -1,12 +1,16 @@
 """Tests of codet5p_jax.corpus.extraction_pool: real processes."""
 
 import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
 from codet5p_jax.corpus import extracted as module
 from codet5p_jax.corpus.extracted import count_extracted, extracted
-from codet5p_jax.corpus.extraction_pool import extract_in_processes
+from codet5p_jax.corpus.extraction_pool import LostProcessError, extract_in_processes
 from codet5p_jax.corpus.filters import Filters
 from codet5p_jax.corpus.options import BuildOptions
 from codet5p_jax.corpus.sources import sources_of_path
@@ -38,5 +42,29 @@ def test_the_pipeline_finds_what_the_processes_extracted(sources, tmp_path, monk
 
 def test_a_process_that_was_killed_is_an_error_that_says_to_run_again(sources, tmp_path):
     options = _options(tmp_path, Filters(paths=(ends_its_process,)))
-    with pytest.raises(RuntimeError, match=r"was killed.*fewer than --num_workers=2"):
+    with pytest.raises(LostProcessError, match=r"was killed.*fewer than --num_workers=2"):
         extract_in_processes(sources, options, num_workers=2)
+
+
+BUILD = """
+import concurrent.futures, multiprocessing, os, time
+from codet5p_jax.corpus.extraction_pool import _end_with_the_build
+if __name__ == "__main__":
+    pool = concurrent.futures.ProcessPoolExecutor(
+        1, multiprocessing.get_context("spawn"), _end_with_the_build
+    )
+    print(pool.submit(os.getpid).result(), flush=True)
+    pool.submit(time.sleep, 60)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("ends", [signal.SIGKILL, signal.SIGTERM])
+def test_processes_end_with_a_build_that_was_killed(tmp_path, ends):
+    (tmp_path / "build.py").write_text(BUILD)
+    build = subprocess.Popen([sys.executable, tmp_path / "build.py"], stdout=subprocess.PIPE)
+    build.stdout.readline()
+    time.sleep(0.5)
+    build.send_signal(ends)
+    build.communicate(timeout=30)  # until the last process that holds its output has ended
+    assert build.returncode == -ends
