@@ -1,6 +1,8 @@
 """Tests of codet5p_jax.corpus.examples."""
 
 import collections
+import subprocess
+import sys
 
 import pytest
 
@@ -72,3 +74,11 @@ def test_unknown_names_tell_the_known_ones(corpus, arguments, message):
 def test_a_directory_without_corpus_says_how_to_build_one(tmp_path):
     with pytest.raises(FileNotFoundError, match="codet5p corpus build"):
         draw_records(tmp_path)
+
+
+def test_looking_at_records_loads_nothing_that_makes_them():
+    code = (
+        "import sys, codet5p_jax.corpus.examples\n"
+        "assert not {'tree_sitter', 'detect_secrets', 'rensa', 'apache_beam'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
