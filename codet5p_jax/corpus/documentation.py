@@ -9,10 +9,9 @@ _BLOCK_CLOSE = re.compile(r"\**\*/\s*\\?\s*$")  # the backslash: inside of a mac
 _LINE_MARKER = re.compile(r"^\s*(?://[/!]*<?|#+:?|\*+(?!/))[ \t]?")
 _LINE_END = re.compile(r"\s+\\$")
 _RUBY_BLOCK = re.compile(r"\A=begin.*$|^=end\s*\Z", re.MULTILINE)
-_RDOC_CALL_SEQUENCE = re.compile(r"^:call-seq:.*?^\s*$\n?", re.MULTILINE | re.DOTALL)
+_RDOC_CALL_SEQUENCE = re.compile(r"^:call-seq:.*?(?:^\s*$\n?|\Z)", re.MULTILINE | re.DOTALL)
 # A line of dashes or stars, or a heading that has one on either side.
 _RULE = re.compile(r"[\W_]*|[-=*#~_+/]{3,}.*|.*[-=*#~_+]{4,}|={2,}.*={2,}")
-_SUMMARY = re.compile(r"<summary>(.*?)</summary>", re.DOTALL)
 _NEW_PARAGRAPH = re.compile(
     r"(?=<(?:p|para|pre|ul|ol|dl|table|blockquote|hr|h[1-6])\b[^<>]*/?>)", re.IGNORECASE
 )
@@ -72,8 +71,8 @@ def clean_comment(comment: str) -> str:
         comment: One block comment, or consecutive line comments, markers included.
     """
     text = _without_markers(comment)
-    summary = _SUMMARY.search(text)
-    text = summary.group(1) if summary else text
+    summary, end, _ = text.partition("<summary>")[2].partition("</summary>")
+    text = summary if end else text
     return _without_markup(_first_paragraph(_NEW_PARAGRAPH.sub("\n\n", text)))
 
 

@@ -245,3 +245,13 @@ int count() { return 1; }
 """
     names = [function.name for function in parse_functions(code.encode(), "cpp")]
     assert names == ["area", "operator bool", "count"]
+
+
+@pytest.mark.timeout(60)
+def test_functions_inside_of_twenty_others_are_left_out():
+    names = [f"f{number}" for number in range(6_000)]
+    opened = "\n".join(f"function {name}() {{" for name in names)
+    code = opened + "\nreturn 1;\n" + "}\n" * len(names) + "function last() {\n}\n"
+    found = parse_functions(code.encode(), "javascript")
+    assert [function.name for function in found] == [*names[:21], "last"]
+    assert sum(len(function.code) for function in found) < 21 * len(code)
