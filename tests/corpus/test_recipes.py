@@ -71,11 +71,37 @@ def test_an_unknown_recipe_names_the_nearest():
         ({"split": "dev"}, "split 'dev'; expected one of train"),
         ({"languages": ["rust"]}, "language 'rust'; expected one of c,"),
         ({"nmae": "b"}, r"unknown fields \['nmae'\]"),
+        ({"name": 5}, "package 5 has name 5; expected a text"),
+        ({"name": "--config=x"}, "'--config=x' has a name that no registry has"),
+        ({"name": "../../x"}, "a name that no registry has"),
+        ({"languages": "go"}, "languages 'go'; expected a list of texts"),
+        ({"max_bytes": "1"}, "max_bytes '1'; expected a positive number"),
     ],
 )
 def test_a_mistake_in_a_package_is_named(change, message):
     with pytest.raises(ValueError, match=message):
         parse_recipe({**SMALL, "packages": [{**SMALL["packages"][0], **change}]})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"packages": 5}, "The recipe has packages 5; expected a list"),
+        ({"packages": [5]}, "The package is 5; expected a JSON object"),
+        ({"max_bytes": -1}, "max_bytes -1; expected a positive number"),
+        ({"licenses": [5]}, r"licenses \[5\]; expected a list of texts"),
+    ],
+)
+def test_a_mistake_in_a_recipe_is_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        parse_recipe({**SMALL, **change})
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 10_000, "[]"])
+def test_a_file_that_is_no_recipe_is_named(tmp_path, text):
+    (tmp_path / "own.json").write_text(text)
+    with pytest.raises(ValueError, match=r"own\.json is no JSON|The recipe is \[\]"):
+        load_recipe(str(tmp_path / "own.json"))
 
 
 def test_a_missing_field_of_a_recipe_is_named():
