@@ -6,6 +6,7 @@ import logging
 import os
 
 from codet5p_jax.cli import corpus_inspect, corpus_show
+from codet5p_jax.cli.printable import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,7 +120,7 @@ def _build(arguments: argparse.Namespace) -> int:
         ]
         licenses = allowed or parse_allowed("permissive")
         manifest = build.build_from_sources(sources, arguments.out, licenses=licenses, **common)
-    print(manifest_tables(manifest))
+    print(printable(manifest_tables(manifest)))
     print(f"The corpus is in {arguments.out}")
     return 0
 

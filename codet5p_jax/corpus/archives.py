@@ -147,7 +147,7 @@ def _of_tar(
                 continue
             inner = info.name.removeprefix("./")
             yield Member(
-                path=_text((enclosed and inner.partition("/")[2]) or inner),
+                path=plain_text((enclosed and inner.partition("/")[2]) or inner),
                 size=info.size,
                 refused=_refusal(
                     info.name, info.size, regular=info.isreg() and not info.issparse()
@@ -173,7 +173,7 @@ def _of_zip(stream: io.BufferedReader, *, limit: int, name: str) -> Iterator[Mem
                 continue
             mode = (info.external_attr >> 16) & 0o170000
             yield Member(
-                path=_text(info.filename),
+                path=plain_text(info.filename),
                 size=info.file_size,
                 refused=_refusal(info.orig_filename, info.file_size, regular=mode in (0, 0o100000))
                 or _zip_refusal(info),
@@ -206,7 +206,7 @@ def _of_file(path: pathlib.Path, root: pathlib.Path) -> Member:
     size = path.stat().st_size if regular else 0
     inner = path.relative_to(root).as_posix()
     refused = _refusal(inner, size, regular=regular)
-    return Member(path=_text(inner), size=size, refused=refused, read=path.read_bytes)
+    return Member(path=plain_text(inner), size=size, refused=refused, read=path.read_bytes)
 
 
 def _refusal(path: str, size: int, *, regular: bool) -> str | None:
@@ -219,6 +219,6 @@ def _refusal(path: str, size: int, *, regular: bool) -> str | None:
     return TOO_LARGE if size > MAX_MEMBER_BYTES else None
 
 
-def _text(path: str) -> str:
-    """`path` as text that can be encoded: bytes that are no UTF-8 were kept as surrogates."""
+def plain_text(path: str) -> str:
+    """Returns `path` as text that can be encoded; bytes that are no UTF-8 were surrogates."""
     return path.encode(errors="surrogateescape").decode(errors="replace")

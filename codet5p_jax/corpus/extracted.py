@@ -96,7 +96,7 @@ def _fingerprint(source: Source) -> str:
         files = sorted(place.rglob("*")) if place.is_dir() else [place]
         stats = ((file, file.lstat()) for file in files)
         stated += [f"{file} {stat.st_size} {stat.st_mtime_ns}" for file, stat in stats]
-    return hashlib.sha256("\n".join(stated).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(stated).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def _from_json(text: str) -> SourceChunks:

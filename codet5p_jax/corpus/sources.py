@@ -122,7 +122,8 @@ def sources_of_path(
 
 def _source_at(place: pathlib.Path, *, license: str | None) -> Source:
     ecosystem = "directory" if place.is_dir() else "archive"
-    return Source(name=place.name, ecosystem=ecosystem, places=(str(place),), license=license)
+    name = archives.plain_text(place.name)
+    return Source(name=name, ecosystem=ecosystem, places=(str(place),), license=license)
 
 
 def _is_data_set(place: pathlib.Path) -> bool:

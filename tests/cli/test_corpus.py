@@ -54,6 +54,13 @@ def test_a_corpus_in_a_bucket_is_told_by_its_address(sources, built_corpus, monk
     assert "The corpus is in gs://bucket/c\n" in capsys.readouterr().out
 
 
+def test_control_characters_in_names_of_sources_are_shown_not_obeyed(sources, tmp_path, capsys):
+    (sources / "one").rename(sources / "one\x1b]0;title\x07")
+    out = tmp_path / "corpus"
+    assert _run("build", f"--source={sources}", "--license=MIT", f"--out={out}") == 0
+    assert "one\ufffd]0;title\ufffd" in capsys.readouterr().out
+
+
 def test_what_evaluation_sets_hold_is_left_out(sources, tmp_path, capsys):
     answer = "def longest(words):\n    ordered = sorted(words, key=len)\n    return ordered[-1]\n"
     (sources / "one/answers.py").write_text(answer + "\n\n" + "seconds = hours * 60 * 60\n" * 9)

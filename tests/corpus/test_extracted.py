@@ -86,3 +86,15 @@ def test_rows_behind_an_address_that_changed_are_extracted_again(tmp_path):
     finally:
         system.rm("/a.jsonl")
     assert count_extracted(_options(tmp_path)) == 2
+
+
+def test_names_that_are_no_text_are_read(tmp_path):
+    """Linux names files by bytes; a repository's name and a path go to records as text."""
+    folder = os.path.join(os.fsencode(tmp_path), b"in", b"r\xff")
+    os.makedirs(folder)
+    with open(os.path.join(folder, b"a\xff.py"), "w") as stream:
+        stream.write("def f(a):\n    b = a + 1\n    return b\n")
+    (tmp_path / "in" / "other").mkdir()
+    sources = sources_of_path(tmp_path / "in", license="MIT")
+    assert [source.name for source in sources] == ["other", "r\ufffd"]
+    assert [len(_extracted(source, tmp_path).chunks) for source in sources] == [0, 1]
