@@ -20,6 +20,7 @@ NUM_BANDS = 25  # with 10 rows each, half of the pairs at 0.7 share a bucket, 94
 _ROWS = NUM_PERMUTATIONS // NUM_BANDS
 _WORDS_IN_GRAM = 5
 _MIN_WORDS = 10  # shorter texts resemble each other by chance
+_SIGNED_AT_ONCE = 4_096  # records; each takes 9 KB as numbers of Python
 _SEED = 1
 _WORD = re.compile(rb"\w+")
 _MULTIPLIERS = np.random.default_rng(_SEED).integers(
@@ -39,13 +40,14 @@ def word_grams(code: str) -> UInt64[np.ndarray, "grams"]:
 
 def signatures(grams: Sequence[UInt64[np.ndarray, "_"]]) -> UInt32[np.ndarray, "records 256"]:
     """Returns the MinHash of each record, given the hashes of its 5-grams."""
-    if not grams:
-        return np.empty([0, NUM_PERMUTATIONS], np.uint32)
-    ends = np.cumsum([0, *map(len, grams)])
-    matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
-        np.concatenate(grams), ends, NUM_PERMUTATIONS, _SEED
-    )
-    return np.array(matrix.to_rows(), np.uint32)
+    signed = np.empty([len(grams), NUM_PERMUTATIONS], np.uint32)
+    for start in range(0, len(grams), _SIGNED_AT_ONCE):
+        some = grams[start : start + _SIGNED_AT_ONCE]
+        matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
+            np.concatenate(some), np.cumsum([0, *map(len, some)]), NUM_PERMUTATIONS, _SEED
+        )
+        signed[start : start + len(some)] = matrix.to_rows()
+    return signed
 
 
 def band_hashes(

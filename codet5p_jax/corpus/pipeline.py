@@ -237,5 +237,11 @@ def _summary_path(out_dir: str) -> epath.Path:
 
 def run(sources: Sequence[Source], options: BuildOptions, pipeline_args: Sequence[str]) -> None:
     """Runs the build of `sources`; `pipeline_args` are Beam's options, for example `--runner`."""
-    with beam.Pipeline(options=PipelineOptions(list(pipeline_args))) as pipeline:
-        build_graph(pipeline, sources, options)
+    try:
+        with beam.Pipeline(options=PipelineOptions(list(pipeline_args))) as pipeline:
+            build_graph(pipeline, sources, options)
+    except RuntimeError as error:
+        # Beam adds the name of the stage to an error's text; one of a full disk has a number first.
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        raise

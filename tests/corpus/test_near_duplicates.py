@@ -65,6 +65,13 @@ def test_similar_records_share_a_bucket_and_others_do_not():
     assert not shared[21:].any()
 
 
+def test_signatures_are_the_same_however_many_are_made_at_once(monkeypatch):
+    codes = [" ".join(_words(seed)) for seed in range(7)] + ["short"]
+    whole = _signatures(*codes)
+    monkeypatch.setattr(near_duplicates, "_SIGNED_AT_ONCE", 3)
+    np.testing.assert_array_equal(_signatures(*codes), whole)
+
+
 def test_pairs_name_the_first_of_each_bucket():
     buckets = np.array([7, 5, 7, 7, 6], np.uint64)
     ranks = np.array([30, 1, 10, 20, 2], np.uint64)

@@ -1,5 +1,6 @@
 """Tests of codet5p_jax.corpus.pipeline: the stages as Beam runs them."""
 
+import errno
 import hashlib
 
 import pytest
@@ -76,6 +77,16 @@ def test_equal_and_near_records_of_other_repositories_go(tmp_path):
     assert counts["rejections", "function: near-duplicate"] == 1
     assert counts["rejections", "file: near-duplicate"] == 1
     assert sum(shard.records for shard in shards if shard.dataset == "code_functions") == 2
+
+
+def test_a_full_disk_is_told_as_itself(repositories, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(extracted, "write_chunk", full)
+    with pytest.raises(OSError, match="No space left on device") as raised:
+        _build(repositories, tmp_path / "out")
+    assert raised.value.errno == errno.ENOSPC
 
 
 def test_a_build_that_was_killed_goes_on_with_what_it_has_extracted(
