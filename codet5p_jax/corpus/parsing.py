@@ -11,6 +11,7 @@ from codet5p_jax.corpus.documentation import clean_comment, clean_docstring
 from codet5p_jax.corpus.languages import LANGUAGES, Language, grammar
 
 _DEEPEST = 20
+_MOST_COMMENTS = 1_000  # lines: more are no documentation, and each takes longer to find
 _NAME = re.compile(rb"[A-Za-z_$~][\w$]*[?!=]?\s*$")
 
 
@@ -156,7 +157,9 @@ def _last_name(node: tree_sitter.Node) -> str | None:
 def _comment_above(node: tree_sitter.Node, content: bytes, *, language: Language) -> str:
     """The comment that ends on the line above `node`, or consecutive line comments that do."""
     first, row = None, node.start_point[0]
-    for above in _comments_before(node, language):
+    for number, above in enumerate(_comments_before(node, language)):
+        if number == _MOST_COMMENTS:
+            return ""
         block = content[above.start_byte : above.start_byte + 2] in (b"/*", b"=b")
         documents = re.match(language.documentation, _text(above, content))
         if not documents or not _ends_above(above, row) or (block and first is not None):

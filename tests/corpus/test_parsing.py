@@ -255,3 +255,11 @@ def test_functions_inside_of_twenty_others_are_left_out():
     found = parse_functions(code.encode(), "javascript")
     assert [function.name for function in found] == [*names[:21], "last"]
     assert sum(len(function.code) for function in found) < 21 * len(code)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(("lines", "documented"), [(1_000, True), (1_001, False), (90_000, False)])
+def test_more_than_a_thousand_comments_in_a_row_are_no_documentation(lines, documented):
+    code = "package a\n\n" + "// A adds all.\n" * lines + "func A() {\n\tb()\n}\n"
+    (found,) = parse_functions(code.encode(), "go")
+    assert (found.name, bool(found.docstring)) == ("A", documented)
