@@ -116,7 +116,7 @@ def scrub(text: str) -> tuple[str, collections.Counter[str]]:
 
 def used_detectors() -> tuple[type[RegexBasedDetector], ...]:
     """Returns the detectors of detect-secrets whose patterns are looked for, by name."""
-    found = get_mapping_from_secret_type_to_class().values()
+    found: list[type] = list(get_mapping_from_secret_type_to_class().values())
     used = (c for c in found if issubclass(c, RegexBasedDetector) and c.__name__ not in NOT_USED)
     return tuple(sorted(used, key=lambda detector: detector.__name__))
 
