@@ -1,20 +1,26 @@
 """Builds a corpus: fetch -> pipeline -> metadata -> manifest, and only then it has its name."""
 
-import contextlib
 import dataclasses
-import fcntl
 import functools
 import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
 from codet5p_jax.corpus import datasets
 from codet5p_jax.corpus.apt_client import fetch_source_packages
+from codet5p_jax.corpus.build_folder import (
+    EVALUATION,
+    alone_in,
+    finished,
+    keep_extracted,
+    publish,
+    unfinished,
+)
 from codet5p_jax.corpus.decontamination import decontaminate, write_evaluation_grams
 from codet5p_jax.corpus.evaluation_sets import content_digest, name_of
 from codet5p_jax.corpus.extracted import count_extracted
@@ -25,7 +31,6 @@ from codet5p_jax.corpus.licenses import ANY, PERMISSIVE, UNKNOWN
 from codet5p_jax.corpus.manifest import (
     SourceStatus,
     make_manifest,
-    read_manifest,
     write_manifest,
 )
 from codet5p_jax.corpus.npm_client import fetch_npm_packages
@@ -33,14 +38,12 @@ from codet5p_jax.corpus.options import BuildOptions
 from codet5p_jax.corpus.pip_client import fetch_wheels
 from codet5p_jax.corpus.recipes import Recipe
 from codet5p_jax.corpus.records import SPLITS
-from codet5p_jax.corpus.rows import is_remote
 from codet5p_jax.corpus.sources import Source, source_of_package, with_unique_names
 from codet5p_jax.corpus.splits import assign_splits
 from codet5p_jax.progress import Progress, progress
 
 FORMAT = 4  # of records and their order; raised when the same sources give other records
 _MOST_SHARDS = 99_999  # their names have five digits
-_EVALUATION = "evaluation"  # folder of a build
 CLIENTS: Mapping[str, Client] = {
     "apt": fetch_source_packages,
     "npm": fetch_npm_packages,
@@ -95,9 +98,9 @@ def build_from_recipe(
         "shards": num_shards,
     }
     digest = _digest(asked)
-    if (ready := _ready(out_dir, digest)) is not None:
+    if (ready := finished(out_dir, digest)) is not None:
         return ready
-    with _alone_in(_partial(out_dir)) as partial:
+    with alone_in(unfinished(out_dir)) as partial:
         excluded = _register(evaluation_sets, excluded, partial)
         archives = partial / "fetched" if archives_dir is None else archives_dir
         fetched = fetch_packages(recipe.packages, archives, clients=clients)
@@ -168,9 +171,9 @@ def build_from_sources(
         "shards": num_shards,
     }
     digest = _digest(asked)
-    if (ready := _ready(out_dir, digest)) is not None:
+    if (ready := finished(out_dir, digest)) is not None:
         return ready
-    with _alone_in(_partial(out_dir)) as partial:
+    with alone_in(unfinished(out_dir)) as partial:
         excluded = _register(evaluation_sets, excluded, partial)
         return _build(
             sources,
@@ -205,12 +208,12 @@ def _build(
 ) -> dict[str, Any]:
     from codet5p_jax.corpus import pipeline  # Beam takes three seconds to import
 
-    partial = _partial(out_dir)
+    partial = unfinished(out_dir)
     # Of a recipe the licences depend on what could be fetched.
-    _keep_extracted(partial, _digest({"build": digest, "licenses": list(licenses)}))
+    keep_extracted(partial, _digest({"build": digest, "licenses": list(licenses)}))
     kept, dropped = decontaminate(with_unique_names(sources), excluded)
     placed = assign_splits(kept)
-    evaluation = partial / _EVALUATION
+    evaluation = partial / EVALUATION
     options = BuildOptions(
         out_dir=str(partial),
         filters=Filters(),
@@ -236,7 +239,7 @@ def _build(
         evaluation_sets=[*map(name_of, evaluation_sets)],
     )
     write_manifest(partial, manifest)
-    _publish(partial, epath.Path(out_dir))
+    publish(partial, epath.Path(out_dir))
     return manifest
 
 
@@ -246,7 +249,7 @@ def _register(
     partial: epath.Path,
 ) -> list[str]:
     """Writes what is in evaluation sets to the folder of a build; returns their repositories."""
-    folder = partial / _EVALUATION
+    folder = partial / EVALUATION
     folder.rmtree(missing_ok=True)
     if not evaluation_sets and not excluded:
         return []
@@ -363,81 +366,6 @@ def _missing(fetched: Fetched) -> SourceStatus:
         status="missing",
         reason=fetched.reason,
     )
-
-
-def _ready(out_dir: str | os.PathLike[str], digest: str) -> dict[str, Any] | None:
-    """The manifest of a whole corpus of the same build in `out_dir`, or None if it is free."""
-    place = epath.Path(out_dir)
-    if not place.exists() or (place.is_dir() and not any(place.iterdir())):
-        return None
-    if not (place / "manifest.json").is_file():
-        raise FileExistsError(f"{out_dir} holds something that is no corpus; give another --out.")
-    manifest = read_manifest(place)
-    if manifest["recipe_digest"] != digest:
-        raise FileExistsError(
-            f"{out_dir} holds another corpus: recipe {manifest['recipe']!r}, built "
-            f"{manifest['created']}, from other sources or settings. Remove it or give another "
-            "--out."
-        )
-    return manifest
-
-
-def _partial(out_dir: str | os.PathLike[str]) -> epath.Path:
-    """The folder of an unfinished build, beside its place; it is never read as a corpus."""
-    place = _resolved(out_dir)
-    partial = place.with_name(f"{place.name}.partial")
-    partial.mkdir(parents=True, exist_ok=True)
-    return partial
-
-
-@contextlib.contextmanager
-def _alone_in(partial: epath.Path) -> Iterator[epath.Path]:
-    """Keeps other builds of this machine out of the folder of one, until it or its process ends."""
-    if is_remote(os.fspath(partial)):
-        yield partial
-        return
-    folder = os.open(partial, os.O_RDONLY)
-    try:
-        _lock(folder, partial)
-        yield partial
-    finally:
-        os.close(folder)
-
-
-def _lock(folder: int, partial: epath.Path) -> None:
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise FileExistsError(
-            f"Another process builds a corpus in {partial} now: wait for it, or give another --out."
-        ) from error
-
-
-def _keep_extracted(partial: epath.Path, digest: str) -> None:
-    """Clears what an interrupted build left, but for the extracted sources of the same build."""
-    asked = partial / "asked"
-    same = asked.is_file() and asked.read_text(encoding="utf-8") == digest
-    if not same:
-        asked.unlink(missing_ok=True)  # first: what is left of a folder half cleared is nobody's
-    for folder in (*datasets.FEATURES, *([] if same else ["extracted"])):
-        (partial / folder).rmtree(missing_ok=True)
-    asked.write_text(digest, encoding="utf-8")
-
-
-def _publish(partial: epath.Path, place: epath.Path) -> None:
-    (partial / "asked").unlink()  # first, as in `_keep_extracted`
-    for name in ("fetched", "extracted", "pairs", "duplicates", _EVALUATION):
-        (partial / name).rmtree(missing_ok=True)
-    (partial / "summary.json").unlink()
-    if place.is_dir():
-        place.rmdir()  # it was empty
-    partial.rename(_resolved(place))
-
-
-def _resolved(place: str | os.PathLike[str]) -> epath.Path:
-    """Returns a folder of this machine as an absolute path, an address as it is."""
-    path = epath.Path(place)
-    return path if is_remote(os.fspath(path)) else path.resolve()
 
 
 def _digest(asked: Mapping[str, Any]) -> str:
