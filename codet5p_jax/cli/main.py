@@ -45,7 +45,7 @@ class _Parser(argparse.ArgumentParser):
     """Raises what is wrong with a command line, where argparse would exit."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        raise UsageError(f"{message} See: {self.prog} --help")
+        raise UsageError(f"{message}. See: {self.prog} --help")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -140,11 +140,20 @@ def as_bindings(words: Iterable[str]) -> list[str]:
 def _parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
     namespace, unknown = parser.parse_known_args(words)
     if unknown:
+        parser = _chosen(parser, words)
         flags = [flag for action in parser._actions for flag in action.option_strings]
         near = difflib.get_close_matches(unknown[0].split("=")[0], flags, n=2)
         hint = f"Did you mean {' or '.join(near)}?" if near else f"See: {parser.prog} --help"
         raise UsageError(f"unknown argument {unknown[0]!r}. {hint}")
     return namespace
+
+
+def _chosen(parser: argparse.ArgumentParser, words: list[str]) -> argparse.ArgumentParser:
+    """Returns the parser of the subcommand that a command line names, if any; else the given."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return next((action.choices[word] for word in words if word in action.choices), parser)
+    return parser
 
 
 def _usage() -> str:

@@ -41,6 +41,22 @@ def test_a_wrong_command_line_is_refused_before_anything_large_is_imported(words
     assert done.stdout.split() == []
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["corpus", "show", "c", "--htlm=x"], "'--htlm=x'. Did you mean --html or --help?"),
+        (["corpus", "build", "--out=c", "--zzz"], "'--zzz'. See: codet5p corpus build --help"),
+        (["corpus"], "required: command. See: codet5p corpus --help"),
+    ],
+)
+def test_a_wrong_flag_of_a_subcommand_is_answered_with_flags_of_that_subcommand(
+    words, told, capsys
+):
+    with pytest.raises(SystemExit):
+        main.main(words)
+    assert told in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [["ablate", "--base=none", "--out=x"], ["eval"], ["eval_files"]])
 def test_a_wrong_command_line_is_refused_before_tensorflow_is_imported(words):
     done = subprocess.run([sys.executable, "-c", PROGRAM, *words], capture_output=True, text=True)
