@@ -25,6 +25,7 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         "--source",
         action="append",
         default=[],
+        type=os.path.expanduser,  # a shell leaves the ~ of --source=~/code alone
         help="directory or archive of source code, or a data set of it: a folder, a file of rows "
         "or an address such as hf://datasets/owner/name; may be repeated",
     )
@@ -39,21 +40,28 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         help="what the columns of a data set hold, where they do not tell: code_search_net, "
         "github-code, the-stack, the-stack-v2, or a JSON file",
     )
-    parser.add_argument("--out", required=True, help="where the corpus goes")
+    parser.add_argument(
+        "--out", required=True, type=os.path.expanduser, help="where the corpus goes"
+    )
     parser.add_argument("--num_shards", type=int, default=8, help="record files in each split")
     parser.add_argument(
-        "--exclude", help="text file of repositories of evaluation sets to leave out, one a line"
+        "--exclude",
+        type=os.path.expanduser,
+        help="text file of repositories of evaluation sets to leave out, one a line",
     )
     parser.add_argument(
         "--evaluation_sets",
         action="append",
         default=[],
+        type=os.path.expanduser,
         help="file or folder of an evaluation set (code, JSON, JSON lines): files and functions "
         "that share 13 tokens in a row with it are left out, and so are the repositories it "
         "names; may be repeated",
     )
     parser.add_argument(
-        "--archives", help="where fetched archives are found and kept; else they go with the build"
+        "--archives",
+        type=os.path.expanduser,
+        help="where fetched archives are found and kept; else they go with the build",
     )
     parser.add_argument(
         "--num_workers",
@@ -121,6 +129,11 @@ def _build(arguments: argparse.Namespace) -> int:
         licenses = allowed or parse_allowed("permissive")
         manifest = build.build_from_sources(sources, arguments.out, licenses=licenses, **common)
     print(printable(manifest_tables(manifest)))
+    if not any(count for split in manifest["splits"].values() for count in split.values()):
+        raise ValueError(
+            f"The corpus in {arguments.out} is empty: the table above says why everything was left "
+            "out. Remove it and build it from other sources, or with other --license, --licenses."
+        )
     print(f"The corpus is in {arguments.out}")
     return 0
 

@@ -66,7 +66,12 @@ def read_names(path: str | os.PathLike[str]) -> list[str]:
     Raises:
         FileNotFoundError: There is no such file.
     """
-    lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+    place = pathlib.Path(path)
+    if not place.is_file():
+        raise FileNotFoundError(
+            f"No file of names of repositories at {path}: give one, a name a line."
+        )
+    lines = place.read_text(encoding="utf-8").splitlines()
     return [name for line in lines if (name := line.partition("#")[0].strip())]
 
 

@@ -81,8 +81,9 @@ def test_what_evaluation_sets_hold_is_left_out(sources, tmp_path, capsys):
 
 def test_more_licences_are_kept_where_the_flag_says_so(sources, tmp_path, capsys):
     arguments = ["build", f"--source={sources}", "--license=MPL-2.0"]
-    assert _run(*arguments, f"--out={tmp_path / 'none'}") == 0
-    assert "licence: MPL-2.0" in capsys.readouterr().out
+    assert _run(*arguments, f"--out={tmp_path / 'none'}") == 2
+    printed = capsys.readouterr()
+    assert "licence: MPL-2.0" in printed.out and "none is empty: the table above" in printed.err
     assert _run(*arguments, "--licenses=permissive,mpl-2.0", f"--out={tmp_path / 'all'}") == 0
     assert read_manifest(tmp_path / "all")["licenses"]["MPL-2.0"]["code_functions"] == 12
 
@@ -107,6 +108,14 @@ def test_options_of_beam_pass_through(sources, tmp_path, capsys):
     assert "NoSuchRunner" in capsys.readouterr().err
 
 
+def test_the_tilde_that_a_shell_leaves_in_a_flag_is_the_home_folder(sources, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(sources.parent))
+    monkeypatch.chdir(tmp_path)
+    source, out = f"--source=~/{sources.name}", "--out=~/from_home"
+    assert _run("build", source, "--license=MIT", out) == 0
+    assert read_manifest(sources.parent / "from_home")["splits"]
+
+
 def test_a_mistake_is_one_line_that_says_what_to_do(tmp_path, capsys):
     assert _run("build", f"--out={tmp_path / 'c'}") == 2
     assert "Give either --recipe=NAME or --source=PATH" in capsys.readouterr().err
@@ -116,6 +125,8 @@ def test_a_mistake_is_one_line_that_says_what_to_do(tmp_path, capsys):
     assert "describe what --source gives" in capsys.readouterr().err
     assert _run("build", "--source=.", "--licenses=MTI", f"--out={tmp_path / 'c'}") == 2
     assert "Did you mean MIT?" in capsys.readouterr().err
+    assert _run("build", "--source=.", "--exclude=none.txt", f"--out={tmp_path / 'c'}") == 2
+    assert "No file of names of repositories at none.txt: give one" in capsys.readouterr().err
     (tmp_path / "a.jsonl").write_text('{"body": "x"}\n')
     assert _run("build", f"--source={tmp_path / 'a.jsonl'}", f"--out={tmp_path / 'c'}") == 2
     assert "a.jsonl has the columns body. Expected" in capsys.readouterr().err

@@ -58,6 +58,8 @@ def test_repositories_come_from_a_file_of_names_and_from_fields(tmp_path):
 def test_names_are_read_from_a_file_with_comments(tmp_path):
     (tmp_path / "names.txt").write_text("# CodeSearchNet\nowner/b\n\nc  # twice\n")
     assert read_names(tmp_path / "names.txt") == ["owner/b", "c"]
+    with pytest.raises(FileNotFoundError, match=r"No file of names of repositories at .*none\.txt"):
+        read_names(tmp_path / "none.txt")
 
 
 @pytest.mark.parametrize(
