@@ -261,7 +261,7 @@ def _allowed_names(name: str) -> tuple[str, ...]:
         return (ANY,)
     expression = spdx(name)
     if not is_known(expression) and not name.startswith("LicenseRef-") and name != UNKNOWN:
-        names = _spdx_names(False)
+        names = {**_spdx_names(False), "permissive": "permissive", ANY: ANY}
         nearest = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.4)
         guess = f" Did you mean {names[nearest[0]]}?" if nearest else ""
         raise ValueError(

@@ -108,6 +108,8 @@ def test_a_list_of_allowed_licences_is_read(names, expected):
 def test_an_unknown_licence_and_an_empty_list_are_errors_with_the_way_out():
     with pytest.raises(ValueError, match=r"'MTI'\. Did you mean MIT\? Give permissive, any"):
         licenses.parse_allowed("permissive,MTI")
+    with pytest.raises(ValueError, match=r"'permisive'\. Did you mean permissive\?"):
+        licenses.parse_allowed("permisive")
     with pytest.raises(ValueError, match="nothing would be kept: give permissive"):
         licenses.parse_allowed(" ,")
 
