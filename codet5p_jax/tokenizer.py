@@ -392,8 +392,14 @@ def train_tokenizer(
         min_frequency: Pairs seen less often are not merged.
 
     Raises:
-        ValueError: If the texts hold too few frequent pairs for `vocab_size` entries.
+        ValueError: If the texts hold too few frequent pairs for `vocab_size` entries, or it has no
+            room for control tokens and bytes.
     """
+    fewest = len(CONTROL_TOKENS) + len(pre_tokenizers.ByteLevel.alphabet())
+    if vocab_size < fewest:
+        raise ValueError(
+            f"vocab_size is {vocab_size:,}; control tokens and bytes take {fewest}: give more."
+        )
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=min_frequency,

@@ -190,6 +190,11 @@ def test_importing_the_tokenizer_leaves_tensorflow_and_jax_out():
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
 
 
+def test_a_vocabulary_without_room_for_bytes_is_refused_with_the_smallest_size():
+    with pytest.raises(ValueError, match=r"vocab_size is 10; .* take 261: give more"):
+        train_tokenizer(["x = 1"], vocab_size=10)
+
+
 def test_too_few_texts_name_the_size_they_allow():
     with pytest.raises(ValueError, match=r"261 entries .* not the 5,000 .* smaller vocab_size"):
         train_tokenizer(["x = 1"], 5_000)
