@@ -1,6 +1,7 @@
 """`codet5p corpus show`: what a corpus holds, in the terminal and as one HTML page."""
 
 import argparse
+import os
 import pathlib
 
 WIDTH_OF_FILES = 160  # characters of a line that goes to a file or a pipe
@@ -12,7 +13,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sources", action="store_true", help="list every source")
     parser.add_argument("--seed", type=int, default=0, help="of the examples (default: 0)")
     parser.add_argument(
-        "--html", metavar="PATH", help="write a page that refers to nothing outside itself"
+        "--html",
+        metavar="PATH",
+        type=os.path.expanduser,
+        help="write a page that refers to nothing outside itself",
     )
     parser.add_argument("--verify", action="store_true", help="read every record and check it")
 

@@ -16,9 +16,10 @@ def test_every_source_is_listed_on_request(codet5p, built_corpus):
     assert {"one", "two", "three", "four"} <= {row[0] for row in rows if row}
 
 
-def test_the_page_is_written_and_named(codet5p, built_corpus, tmp_path):
+def test_the_page_is_written_and_named(codet5p, built_corpus, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
     page = tmp_path / "pages" / "corpus.html"
-    _, shown, _ = codet5p("corpus", "show", built_corpus, f"--html={page}")
+    _, shown, _ = codet5p("corpus", "show", built_corpus, "--html=~/pages/corpus.html")
     assert f"Page: {page}" in shown and "<h1>" in page.read_text()
 
 
