@@ -70,6 +70,8 @@ def _pairs(dataset: str, band: int | None, options: BuildOptions) -> np.ndarray:
 
 
 def _resemble(pairs: np.ndarray, chunks: Sequence[str]) -> np.ndarray:
+    if not len(pairs):
+        return np.zeros(0, bool)
     wanted = np.unique(pairs)
     ranks, signatures = [], []
     for chunk in chunks:
@@ -77,11 +79,10 @@ def _resemble(pairs: np.ndarray, chunks: Sequence[str]) -> np.ndarray:
         rows = np.isin(own, wanted)
         ranks.append(own[rows])
         signatures.append(signature[rows])
-    if not len(wanted):
-        return np.zeros(0, bool)
     known, signature = np.concatenate(ranks), np.concatenate(signatures)
-    signature = signature[np.argsort(known)]
-    one, other = np.searchsorted(np.sort(known), pairs).T
+    order = np.argsort(known)
+    known, signature = known[order], signature[order]
+    one, other = np.searchsorted(known, pairs).T
     return resemble(signature[one], signature[other])
 
 
