@@ -75,7 +75,8 @@ setuptools.setup(
     package_dir={"codet5p_jax.gin": "gin"},
     package_data={
         "codet5p_jax.gin": ["**/*.gin"],
-        "codet5p_jax": ["**/*.json", "**/*.html", "py.typed"],
+        # interop/model_files is no package: its modules are written into exports, never imported
+        "codet5p_jax": ["**/*.json", "**/*.html", "interop/model_files/*.py", "py.typed"],
     },
     install_requires=REQUIRES,
     extras_require=EXTRAS,
