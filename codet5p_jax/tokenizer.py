@@ -7,17 +7,18 @@ Ids of `CodeTokenizer`, with `base_size` entries (32,000 in the paper; CODET5+, 
     base_size + 99 - k      sentinel <extra_id_k>, k < 100: they descend
     base_size + 100..102    [ENC] (also [Match]), [TDEC], [CDEC]: two-stage models only
 
-A sequence is `<s> ... </s>`.
+A sequence is `<s> ... </s>`. A decoder starts with <pad>, then reads `<s> ... `.
 
 Ids of `CodeGenTokenizer`, for models whose parts come from CodeGen (section 3.3), which has
 `base_size` = 50,295 of them. Which ones the released models use as sentinels is not published;
 these are rows of the embedding that CodeGen leaves unused:
 
     0..50255                bytes and merges of GPT-2; 0 is an exclamation mark, not padding
-    50256                   <|endoftext|>, which is `<s>`, `</s>` and padding
+    50256                   <|endoftext|>, which is `<s>`, `</s>` and a decoder's start
     50257..50294            runs of 31..2 spaces and of 9..2 tabs
     base_size + k           sentinel <extra_id_k>, k < 100: they ascend
     base_size + 100..103    [CLM] [ENC] [TDEC] [CDEC]
+    base_size + 104         <pad>
 
 Special tokens are ids that are inserted, never text that is parsed: `encode("<s>")` gives the ids
 of three characters.
@@ -41,9 +42,10 @@ CONTROL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>", "<mask>")
 TASK_TOKENS = ("[ENC]", "[TDEC]", "[CDEC]")
 NUM_SENTINELS = 100
 END_OF_TEXT = "<|endoftext|>"
+PAD = "<pad>"
 CODEGEN_TOKENS = (
     *(f"<extra_id_{k}>" for k in range(NUM_SENTINELS)),
-    *("[CLM]", *TASK_TOKENS),
+    *("[CLM]", *TASK_TOKENS, PAD),
 )
 
 AnyTokenizer = TypeVar("AnyTokenizer", bound="Tokenizer")  # beartype cannot check Self here
@@ -54,9 +56,13 @@ class Tokenizer(abc.ABC):
 
     Attributes:
         base_size: Ids before those of sentinels and task tokens.
-        pad_id: Id of padding.
+        pad_id: Id of padding, which no text holds.
+        start_id: Id that a decoder reads first, before any target.
         bos_id: Id that begins a sequence.
         eos_id: Id that ends one.
+        target_prefix: Ids that targets begin with: `<s>`, or nothing where the decoder's start is
+            what begins a sequence.
+        prompt_bounds: Ids around a prompt that the encoder reads.
         unk_id: Id of unknown text, of which a byte-level BPE has none; None where there is no such.
         clm_id: Id of `[CLM]`.
         model_max_length: Ids of the longest sequence; transformers warns of longer ones.
@@ -64,8 +70,11 @@ class Tokenizer(abc.ABC):
 
     base_size: int
     pad_id: int
+    start_id: int
     bos_id: int
     eos_id: int
+    target_prefix: tuple[int, ...]
+    prompt_bounds: tuple[tuple[int, ...], tuple[int, ...]]
     unk_id: int | None
     clm_id: int
     model_max_length: int
@@ -208,6 +217,9 @@ class CodeTokenizer(Tokenizer):
 
     pad_id, bos_id, eos_id, unk_id, mask_id = range(len(CONTROL_TOKENS))
     clm_id = unk_id  # `[CLM]`, as in the released models
+    start_id = pad_id  # T5's
+    target_prefix = (bos_id,)
+    prompt_bounds = ((bos_id,), (eos_id,))
     model_max_length = 512
 
     def __init__(
@@ -285,6 +297,9 @@ class CodeGenTokenizer(Tokenizer):
 
     unk_id = None
     model_max_length = 2048
+    # A left-to-right LM expects one <|endoftext|> before a text, and no padding is one.
+    target_prefix = ()
+    prompt_bounds = ((), ())  # as the released instruction tuning has it
 
     def __init__(
         self,
@@ -305,8 +320,9 @@ class CodeGenTokenizer(Tokenizer):
         """
         _check_codegen(vocab, whitespace_runs)
         self.base_size = len(vocab) + len(whitespace_runs)
-        self.pad_id = self.bos_id = self.eos_id = vocab[END_OF_TEXT]
+        self.start_id = self.bos_id = self.eos_id = vocab[END_OF_TEXT]
         self.clm_id = self.base_size + NUM_SENTINELS
+        self.pad_id = self.base_size + CODEGEN_TOKENS.index(PAD)
         self._vocab = dict(vocab)
         self._merges = list(merges)
         self._runs = tuple(whitespace_runs)
@@ -332,7 +348,7 @@ class CodeGenTokenizer(Tokenizer):
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids: 50,399 of the 51,200 rows in the released models."""
+        """Number of ids: 50,400 of the 51,200 rows in the released models."""
         return self.base_size + len(CODEGEN_TOKENS)
 
     @property
@@ -360,10 +376,10 @@ class CodeGenTokenizer(Tokenizer):
         return _digest([*self._canonical(), self._runs])
 
     def _special_tokens_map(self) -> dict[str, Any]:
-        names = ("bos_token", "eos_token", "unk_token", "pad_token")
         return {
-            **dict.fromkeys(names, END_OF_TEXT),
-            "additional_special_tokens": list(CODEGEN_TOKENS),
+            **dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT),
+            "pad_token": PAD,
+            "additional_special_tokens": [token for token in CODEGEN_TOKENS if token != PAD],
         }
 
 

@@ -17,7 +17,8 @@ import tensorflow_datasets as tfds
 
 import tasks
 from codet5p_jax.data.offline_cache import OfflineCache
-from codet5p_jax.tokenizer import CodeTokenizer, train_tokenizer
+from codet5p_jax.tokenizer import CodeTokenizer, load_tokenizer, train_tokenizer
+from tests.codegen_folder import write_codegen_folder
 
 FILE_FEATURES = ("code", "language", "license", "repository", "path")
 FUNCTION_FEATURES = (*FILE_FEATURES, "docstring", "name", "id")
@@ -113,6 +114,18 @@ def tokenizer_dir(tokenizer, tmp_path_factory):
     directory = tmp_path_factory.mktemp("tokenizer")
     tokenizer.save(directory)
     return directory
+
+
+@pytest.fixture(scope="session")
+def codegen_dir(tmp_path_factory):
+    """A folder like that of CodeGen's tokenizer."""
+    texts = [path.read_text("utf-8") for path in _modules()[:20]]
+    return write_codegen_folder(tmp_path_factory.mktemp("codegen"), texts, vocab_size=900)
+
+
+@pytest.fixture(scope="session")
+def codegen(codegen_dir):
+    return load_tokenizer(codegen_dir)
 
 
 @pytest.fixture

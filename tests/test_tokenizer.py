@@ -43,6 +43,8 @@ def saved(tokenizer, tmp_path_factory):
 
 def test_ids_have_the_layout_of_codet5p(tokenizer):
     assert [tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id] == [0, 1, 2]
+    assert tokenizer.start_id == 0 and tokenizer.target_prefix == (1,)
+    assert tokenizer.prompt_bounds == ((1,), (2,))
     assert tokenizer.clm_id == tokenizer.unk_id == 3 and tokenizer.mask_id == 4
     assert (tokenizer.base_size, tokenizer.vocab_size) == (1_000, 1_100)
     assert tokenizer.sentinel_id(0) == 1_099 and tokenizer.sentinel_id(99) == 1_000
@@ -245,16 +247,22 @@ def codegen(codegen_dir):
 
 def test_ids_of_codegen_stay_and_ours_follow(codegen):
     assert isinstance(codegen, CodeGenTokenizer)
-    assert codegen.bos_id == codegen.eos_id == codegen.pad_id == 599
+    assert codegen.bos_id == codegen.eos_id == codegen.start_id == 599
+    assert codegen.target_prefix == () and codegen.prompt_bounds == ((), ())
     assert codegen.base_size == 600 + len(RUNS) == 638  # 50,295 in the released one
     assert [codegen.sentinel_id(0), codegen.sentinel_id(99)] == [638, 737]
     assert [codegen.clm_id, codegen.match_id, codegen.tdec_id, codegen.cdec_id] == [
         *(738, 739, 740, 741),
     ]
-    assert codegen.vocab_size == 742
-    shown = codegen.decode(range(638, 742), skip_special_tokens=False)
+    assert codegen.pad_id == 742 and codegen.vocab_size == 743  # 50,399 and 50,400
+    shown = codegen.decode(range(638, 743), skip_special_tokens=False)
     assert shown.startswith("<extra_id_0><extra_id_1>")
-    assert shown.endswith("<extra_id_99>[CLM][ENC][TDEC][CDEC]")
+    assert shown.endswith("<extra_id_99>[CLM][ENC][TDEC][CDEC]<pad>")
+
+
+def test_padding_of_codegen_is_no_text_not_even_an_exclamation_mark(codegen):
+    assert codegen.encode("!") == [0]
+    assert codegen.decode([0, codegen.pad_id, 0, codegen.eos_id]) == "!!"
 
 
 def test_codegen_gives_the_ids_of_its_own_file(codegen, codegen_dir):
@@ -269,6 +277,8 @@ def test_codegen_gives_the_ids_of_transformers(codegen, codegen_dir, tmp_path):
     theirs = transformers.AutoTokenizer.from_pretrained(codegen_dir)
     saved = transformers.AutoTokenizer.from_pretrained(tmp_path)
     assert len(saved) == codegen.vocab_size
+    assert (saved.pad_token, saved.pad_token_id) == ("<pad>", codegen.pad_id)
+    assert saved.bos_token_id == saved.eos_token_id == codegen.eos_id
     for text in HELD_OUT[:10]:
         ids = codegen.encode(text)
         assert theirs(text)["input_ids"] == saved(text)["input_ids"] == ids
@@ -310,6 +320,15 @@ def test_codegen_is_saved_and_read_back(codegen, tmp_path):
     read = load_tokenizer(tmp_path)
     assert read.fingerprint == codegen.fingerprint and read.vocab_size == codegen.vocab_size
     assert CodeGenTokenizer.from_directory(tmp_path).encode(HELD_OUT[0]) == read.encode(HELD_OUT[0])
+
+
+def test_a_folder_that_was_saved_without_padding_is_read_with_it(codegen, tmp_path):
+    codegen.save(tmp_path)
+    contents = json.loads((tmp_path / "tokenizer.json").read_text())
+    assert contents["added_tokens"].pop()["content"] == "<pad>"
+    (tmp_path / "tokenizer.json").write_text(json.dumps(contents))
+    read = load_tokenizer(tmp_path)
+    assert read.pad_id == codegen.pad_id and read.fingerprint == codegen.fingerprint
 
 
 def test_codegen_is_read_without_tokenizer_json_too(codegen, codegen_dir, tmp_path):

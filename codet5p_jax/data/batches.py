@@ -15,7 +15,7 @@ import collections
 import concurrent.futures
 import dataclasses
 from collections.abc import Mapping
-from typing import final
+from typing import NamedTuple, final
 
 import numpy as np
 import seqio
@@ -30,6 +30,13 @@ from codet5p_jax.data.mixtures import (
 )
 from codet5p_jax.data.packing import empty_batch, place, place_packed, segment_positions
 from codet5p_jax.data.record_files import RecordFiles, record_files
+from codet5p_jax.data.sequences import (
+    CODET5_IDS,
+    SequenceIds,
+    sequence_features,
+    sequence_ids,
+    with_lengths_beside,
+)
 from codet5p_jax.data.task_stream import TaskStream, shard_files
 from codet5p_jax.data.virtual_shard import VirtualShard
 
@@ -55,7 +62,7 @@ class DatasetConfig:
             them read shards of its own.
         num_epochs: Passes over the split; None for no end.
         drop_remainder: Whether a last batch with rows of padding is left out.
-        feature_converter: Task features -> model features.
+        feature_converter: Task features, and the ids of the mixture's tokenizer -> model features.
         block_size: Records read at once; shuffling is within a block and between files.
     """
 
@@ -140,9 +147,9 @@ def batch_shapes(config: DatasetConfig) -> dict[str, tuple[int, ...]]:
     """
     provider = get_mixture_or_task(config.mixture_or_task_name)
     _check_lengths(provider, config)
-    rows = _empty_rows(config, 1, scalars=_scalars(provider))
+    layout = _layout(config, provider)
     try:
-        features = _converted(config, rows)
+        features = layout.converted(layout.empty_rows(1))
     except KeyError as error:
         converter = getattr(config.feature_converter, "__name__", config.feature_converter)
         raise ValueError(
@@ -159,9 +166,10 @@ def empty_features(config: DatasetConfig) -> Arrays:
     Only shapes and dtypes mean anything. Numbers that a task gives beside its sequences, such as
     pair ids, are there when the feature converter asks for them.
     """
-    rows = _empty_rows(config, 1, scalars=())
-    asked = collections.defaultdict(lambda: np.zeros([1], np.int32), _with_positions(config, rows))
-    return config.feature_converter(asked)
+    layout = _RowLayout(config, config.task_feature_lengths, (), CODET5_IDS)
+    rows = layout.with_positions(layout.empty_rows(1))
+    asked = collections.defaultdict(lambda: np.zeros([1], np.int32), rows)
+    return config.feature_converter(asked, layout.ids)
 
 
 @final
@@ -183,7 +191,7 @@ class BatchIterator:
         self._num_rows = len(read)
         self._wanted = None if len(read) == len(rows) else np.searchsorted(read, rows)
         self._rows = {int(s): np.flatnonzero(read // per_shard == s).tolist() for s in shards}
-        self._scalars = _scalars(provider)
+        self._layout = _layout(config, provider)
         self._shards = self._open(provider)
 
     def __iter__(self) -> "BatchIterator":
@@ -195,11 +203,11 @@ class BatchIterator:
         When the data ends within it, its other rows are padding, with loss weights of zero.
         """
         config = self._config
-        batch = _empty_rows(config, self._num_rows, scalars=self._scalars)
+        batch = self._layout.empty_rows(self._num_rows)
         filled = sum(self._fill(batch, shard) for shard in self._rows)
         if filled == 0 or (config.drop_remainder and filled < self._num_rows):
             raise StopIteration
-        converted = _converted(config, batch)
+        converted = self._layout.converted(batch)
         if self._wanted is None:
             return converted
         return {name: values[self._wanted] for name, values in converted.items()}
@@ -234,8 +242,7 @@ class BatchIterator:
         """Fills the rows that come from a virtual shard; returns how many got an example."""
         examples, rows = self._shards[shard], self._rows[shard]
         if self._config.pack:
-            lengths = self._config.task_feature_lengths
-            return place_packed(batch, rows, shard=examples, lengths=lengths)
+            return place_packed(batch, rows, shard=examples, lengths=self._layout.lengths)
         return sum(place(batch, row, shard=examples) for row in rows)
 
     def _open(self, provider: seqio.Task | seqio.Mixture) -> dict[int, VirtualShard]:
@@ -257,19 +264,20 @@ class BatchIterator:
 
     def _readers(self, files: Mapping[str, RecordFiles]) -> dict[str, BlockReader]:
         """Returns the reader of each task; those that can share a compiled function do."""
-        lengths = {name: self._config.lengths_of(name) for name in files}
+        beside = self._layout.lengths.keys()
+        lengths = {n: with_lengths_beside(self._config.lengths_of(n), beside) for n in files}
         keys = {name: (f.pipeline, tuple(lengths[name].items())) for name, f in files.items()}
         shared = {key: self._reader(files[name], lengths[name]) for name, key in keys.items()}
         return {name: shared[key] for name, key in keys.items()}
 
     def _reader(self, files: RecordFiles, lengths: Mapping[str, int]) -> BlockReader:
-        config = self._config
         return BlockReader(
             files,
             sequence_length=lengths,
-            features=(*config.task_feature_lengths, *self._scalars),
-            block_size=config.block_size,
-            shuffle=config.shuffle,
+            features=(*lengths, *self._layout.scalars),
+            block_size=self._config.block_size,
+            shuffle=self._config.shuffle,
+            ids=self._layout.ids,
         )
 
     def _stream(self, files: RecordFiles, reader: BlockReader, *, shard: int) -> TaskStream:
@@ -289,6 +297,47 @@ class BatchIterator:
         )
 
 
+class _RowLayout(NamedTuple):
+    """What the rows of batches hold, before a feature converter has them.
+
+    Attributes:
+        config: What is read.
+        lengths: Of every sequence, of those beside tokens too.
+        scalars: Names of the features of one number a row.
+        ids: Of padding and of the decoder's start.
+    """
+
+    config: DatasetConfig
+    lengths: Mapping[str, int]
+    scalars: tuple[str, ...]
+    ids: SequenceIds
+
+    def empty_rows(self, count: int) -> Arrays:
+        """Returns rows of padding."""
+        return empty_batch(
+            count, lengths=self.lengths, scalars=self.scalars, pack=self.config.pack, ids=self.ids
+        )
+
+    def converted(self, rows: Arrays) -> Arrays:
+        """Returns model features of rows of task features."""
+        return self.config.feature_converter(self.with_positions(rows), self.ids)
+
+    def with_positions(self, rows: Arrays) -> Arrays:
+        """Returns the rows, packed ones with the positions of tokens in their segments."""
+        positions = {
+            f"{name}_positions": segment_positions(rows[f"{name}_segment_ids"])
+            for name in self.config.task_feature_lengths
+            if self.config.pack
+        }
+        return {**rows, **positions}
+
+
+def _layout(config: DatasetConfig, provider: seqio.Task | seqio.Mixture) -> _RowLayout:
+    features = provider.output_features
+    lengths = with_lengths_beside(config.task_feature_lengths, features.keys())
+    return _RowLayout(config, lengths, _scalars(provider), sequence_ids(features))
+
+
 def _state_name(shard: int) -> str:
     return f"virtual_shard_{shard:05d}"
 
@@ -297,28 +346,8 @@ def _scalars(provider: seqio.Task | seqio.Mixture) -> tuple[str, ...]:
     return tuple(n for n, f in provider.output_features.items() if f.rank == 0)
 
 
-def _empty_rows(config: DatasetConfig, count: int, *, scalars: tuple[str, ...]) -> Arrays:
-    return empty_batch(
-        count, lengths=config.task_feature_lengths, scalars=scalars, pack=config.pack
-    )
-
-
-def _converted(config: DatasetConfig, rows: Arrays) -> Arrays:
-    """Returns model features of rows of task features."""
-    return config.feature_converter(_with_positions(config, rows))
-
-
-def _with_positions(config: DatasetConfig, rows: Arrays) -> Arrays:
-    positions = {
-        f"{name}_positions": segment_positions(rows[f"{name}_segment_ids"])
-        for name in config.task_feature_lengths
-        if config.pack
-    }
-    return {**rows, **positions}
-
-
 def _check_lengths(provider: seqio.Task | seqio.Mixture, config: DatasetConfig) -> None:
-    expected = {n for n, f in provider.output_features.items() if f.rank == 1}
+    expected = sequence_features(provider.output_features)
     if expected != set(config.task_feature_lengths):
         raise ValueError(
             "DatasetConfig.task_feature_lengths gives lengths of "

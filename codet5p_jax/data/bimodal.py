@@ -5,6 +5,8 @@ token in place of `<s>`, as the released models have it:
 
     text to code    <s> text </s>  ->  [CDEC] code </s>
     code to text    <s> code </s>  ->  [TDEC] text </s>
+
+Both sides of a pair are what an encoder reads, and so begin with `<s>` whatever targets do.
 """
 
 import dataclasses

@@ -10,6 +10,7 @@ import tensorflow as tf
 from codet5p_jax.data.blocks import Block
 from codet5p_jax.data.damaged_files import damage_named
 from codet5p_jax.data.record_files import RecordFiles
+from codet5p_jax.data.sequences import CODET5_IDS, SequenceIds
 
 BYTES_AROUND_RECORD = 16  # length, its checksum, checksum of the record
 READ_BUFFER_BYTES = 1 << 18
@@ -52,6 +53,7 @@ class BlockReader:
         features: tuple[str, ...],
         block_size: int,
         shuffle: bool,
+        ids: SequenceIds = CODET5_IDS,
     ):
         """Compiles nothing yet.
 
@@ -61,6 +63,7 @@ class BlockReader:
             features: Features to keep, sequences and scalars.
             block_size: Records per block.
             shuffle: Whether the records of a block are shuffled before preprocessing.
+            ids: What the rows are filled with.
         """
         self._parse: Callable[..., Block] = files.parse
         self._function = files.block_function
@@ -68,6 +71,7 @@ class BlockReader:
         self._features = features
         self._block_size = block_size
         self._shuffle = shuffle
+        self._ids = ids
         self._compiled = tf.function(
             self._read,
             autograph=False,
@@ -86,8 +90,7 @@ class BlockReader:
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], int]:
         """Returns the rows of a block, their lengths, and the byte behind its last record.
 
-        Sequences are int32 [rows, length], padded with 0, which may be a token too; their
-        lengths, int32 [rows], tell.
+        Sequences are int32 [rows, length], padded; their lengths, int32 [rows], tell how far.
 
         Raises:
             ValueError: If the file is damaged.
@@ -125,7 +128,8 @@ class BlockReader:
 
     def _fixed(self, name: str, values: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
         if isinstance(values, tf.RaggedTensor):
-            return values.to_tensor(shape=[None, self._sequence_length[name]])
+            length, padding = self._sequence_length[name], self._ids.padding(name)
+            return values.to_tensor(default_value=padding, shape=[None, length])
         return values
 
 

@@ -2,6 +2,8 @@
 
 seq2seq        [CLM] first part of a file   ->  <s> the rest </s>
 decoder only   [CLM]                        ->  <s> the whole </s>
+
+Where the decoder's start is what begins a sequence, as in CodeGen, targets have no `<s>`.
 """
 
 import dataclasses
@@ -14,8 +16,6 @@ from codet5p_jax.data.blocks import Block
 from codet5p_jax.data.chunking import cut_files
 from codet5p_jax.data.slices import enclose
 from codet5p_jax.tokenizer import Tokenizer
-
-BOUNDARY_TOKENS = 2  # <s> and </s>
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,10 +39,9 @@ class SplitAtPivot:
         tokens = block["tokens"]
         starts, limits = cut_files(tokens, max_length=self.chunk_length(sequence_length))
         pivots = starts + self.prefix_lengths(limits - starts, seed)
-        bos, eos = [self.tokenizer.bos_id], [self.tokenizer.eos_id]
         return {
             "inputs": enclose(tokens.values, [self.tokenizer.clm_id], starts, pivots, []),
-            "targets": enclose(tokens.values, bos, pivots, limits, eos),
+            "targets": _targets(self.tokenizer, tokens.values, pivots, limits),
         }
 
     def check_lengths(self, sequence_length: Mapping[str, int]) -> None:
@@ -56,12 +55,12 @@ class SplitAtPivot:
             ValueError: If the lengths leave no room for two tokens.
         """
         inputs, targets = sequence_length["inputs"] - 1, sequence_length["targets"]
-        most_targets = targets - BOUNDARY_TOKENS
+        most_targets = targets - _boundary_tokens(self.tokenizer)
         length = math.floor(min(inputs / self.max_prefix, most_targets / (1 - self.min_prefix)))
         if length < 2:
             raise ValueError(
                 "Seq2seq causal language modeling needs room for [CLM] and a token in the inputs, "
-                "and for <s>, a token and </s> in the targets; got "
+                f"and for {_least_targets(self.tokenizer)} tokens in the targets; got "
                 f"{dict(sequence_length)}."
             )
         return length
@@ -102,17 +101,33 @@ class PredictAll:
         """
         self.check_lengths(sequence_length)
         tokens = block["tokens"]
-        starts, limits = cut_files(tokens, max_length=sequence_length["targets"] - BOUNDARY_TOKENS)
-        bos, eos = [self.tokenizer.bos_id], [self.tokenizer.eos_id]
+        room = sequence_length["targets"] - _boundary_tokens(self.tokenizer)
+        starts, limits = cut_files(tokens, max_length=room)
         return {
             "inputs": enclose(tokens.values, [self.tokenizer.clm_id], starts, starts, []),
-            "targets": enclose(tokens.values, bos, starts, limits, eos),
+            "targets": _targets(self.tokenizer, tokens.values, starts, limits),
         }
 
     def check_lengths(self, sequence_length: Mapping[str, int]) -> None:
         """Raises ValueError if the targets have no room for a token."""
-        if sequence_length["targets"] <= BOUNDARY_TOKENS or sequence_length["inputs"] < 1:
+        least = _least_targets(self.tokenizer)
+        if sequence_length["targets"] < least or sequence_length["inputs"] < 1:
             raise ValueError(
-                "Decoder-only causal language modeling needs inputs of 1 token and targets of 3 "
-                f"or more; got {dict(sequence_length)}."
+                "Decoder-only causal language modeling needs inputs of 1 token and targets of "
+                f"{least} or more; got {dict(sequence_length)}."
             )
+
+
+def _targets(
+    tokenizer: Tokenizer, values: tf.Tensor, starts: tf.Tensor, limits: tf.Tensor
+) -> tf.RaggedTensor:
+    return enclose(values, list(tokenizer.target_prefix), starts, limits, [tokenizer.eos_id])
+
+
+def _boundary_tokens(tokenizer: Tokenizer) -> int:
+    """`<s>` and `</s>`, or `</s>` alone."""
+    return len(tokenizer.target_prefix) + 1
+
+
+def _least_targets(tokenizer: Tokenizer) -> int:
+    return _boundary_tokens(tokenizer) + 1

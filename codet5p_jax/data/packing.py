@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from codet5p_jax.data.feature_converters import Arrays
+from codet5p_jax.data.sequences import CODET5_IDS, SequenceIds
 from codet5p_jax.data.task_stream import Example
 
 
@@ -21,16 +22,27 @@ class Examples(Protocol):
 
 
 def empty_batch(
-    batch: int, *, lengths: Mapping[str, int], scalars: tuple[str, ...], pack: bool
+    batch: int,
+    *,
+    lengths: Mapping[str, int],
+    scalars: tuple[str, ...],
+    pack: bool,
+    ids: SequenceIds = CODET5_IDS,
 ) -> Arrays:
-    """Returns zeros: [batch, length] per sequence and its segments, [batch] per scalar."""
-    suffixes = ("", "_segment_ids") if pack else ("",)
+    """Returns padding: [batch, length] per sequence and its segments, [batch] per scalar.
+
+    Segments and scalars of padding are 0.
+    """
     sequences = {
-        name + suffix: np.zeros([batch, length], np.int32)
+        name: np.full([batch, length], ids.padding(name), np.int32)
         for name, length in lengths.items()
-        for suffix in suffixes
     }
-    return {**sequences, **{name: np.zeros([batch], np.int32) for name in scalars}}
+    segments = {
+        f"{name}_segment_ids": np.zeros([batch, length], np.int32)
+        for name, length in lengths.items()
+        if pack
+    }
+    return {**sequences, **segments, **{name: np.zeros([batch], np.int32) for name in scalars}}
 
 
 def place(batch: Arrays, index: int, *, shard: Examples) -> bool:

@@ -3,6 +3,7 @@
     <s> def <extra_id_0>(a, b): return <extra_id_1> </s>
     <s> <extra_id_0> add <extra_id_1> a + b </s>
 
+Where the decoder's start is what begins a sequence, as in CodeGen, targets have no `<s>`.
 Spans are runs of 1..5 words, so no word is half masked. All rows of a block are masked at once:
 spans are laid out over each row with gaps of 1..5 words between them, then taken in random order
 until the share of masked tokens is reached. `whole_words=False` lays out runs of tokens instead.
@@ -20,7 +21,7 @@ from codet5p_jax.data.slices import concatenate_slices, interleave, row_bounds
 from codet5p_jax.data.tokenization import MAX_WORD_TOKENS
 from codet5p_jax.tokenizer import NUM_SENTINELS, Tokenizer
 
-BOUNDARY_TOKENS = 2  # <s> and </s>
+BOUNDARY_TOKENS = 2  # <s> and </s> of the inputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,7 +92,7 @@ class SpanDenoising:
     ) -> None:
         masked = round(self.density * length)
         spans = math.ceil(masked / mean_words)
-        needed = masked + spans + BOUNDARY_TOKENS
+        needed = masked + spans + self._target_boundary_tokens
         if sequence_length["targets"] < needed:
             raise ValueError(
                 f"Span denoising of inputs of {sequence_length['inputs']} tokens masks {masked} of "
@@ -150,20 +151,28 @@ class SpanDenoising:
         nearest = tf.cast(2 * masked - sizes, tf.float32) <= 2 * budget
         inputs_before = lengths - (masked - sizes) + (spans - 1) + BOUNDARY_TOKENS
         too_long = inputs_before > sequence_length["inputs"]
-        targets_fit = masked + spans + BOUNDARY_TOKENS <= sequence_length["targets"]
+        target_tokens = masked + spans + self._target_boundary_tokens
+        targets_fit = target_tokens <= sequence_length["targets"]
         wanted = nearest | too_long | (spans == 1)
         return wanted & targets_fit & (sizes > 0) & (spans <= NUM_SENTINELS)
+
+    @property
+    def _target_boundary_tokens(self) -> int:
+        return len(self.tokenizer.target_prefix) + 1
 
     def replace_spans(self, tokens: tf.RaggedTensor, starts: tf.Tensor, limits: tf.Tensor) -> Block:
         """Returns `inputs`, spans replaced by sentinels, and `targets`, the spans behind theirs."""
         row_starts, row_ends = row_bounds(tokens)
         size = tf.size(tokens.values)
         sentinels = [self.tokenizer.sentinel_id(k) for k in range(NUM_SENTINELS)]
-        special = [self.tokenizer.bos_id, self.tokenizer.eos_id, *sentinels]
+        target_prefix = self.tokenizer.target_prefix
+        special = [self.tokenizer.bos_id, self.tokenizer.eos_id, *target_prefix, *sentinels]
         values = tf.concat([tokens.values, special], axis=0)
         bos = tf.zeros_like(row_starts) + size
         eos = bos + 1
-        sentinel = tf.zeros_like(starts) + size + 2 + tf.range(tf.shape(starts)[1])
+        prefix = bos + 2
+        prefix_end = prefix + len(target_prefix)
+        sentinel = tf.zeros_like(starts) + prefix_end + tf.range(tf.shape(starts)[1])
         after_sentinel = sentinel + tf.cast(limits > starts, tf.int32)
         gap_starts = tf.concat([row_starts, limits], axis=1)
         gap_limits = tf.concat([starts, row_ends], axis=1)
@@ -175,8 +184,8 @@ class SpanDenoising:
         )
         targets = concatenate_slices(
             values,
-            tf.concat([bos, interleave(sentinel, starts), eos], axis=1),
-            tf.concat([bos + 1, interleave(after_sentinel, limits), eos + 1], axis=1),
+            tf.concat([prefix, interleave(sentinel, starts), eos], axis=1),
+            tf.concat([prefix_end, interleave(after_sentinel, limits), eos + 1], axis=1),
         )
         return {"inputs": inputs, "targets": targets}
 

@@ -22,7 +22,7 @@ class CodeVocabulary(seqio.Vocabulary):
 
     @property
     def pad_id(self) -> int:
-        """Id of padding, which decodes to nothing: SeqIO puts it behind the end of a sequence."""
+        """Id of padding, which decodes to nothing: it stands behind the end of a sequence."""
         return self.tokenizer.pad_id
 
     @property

@@ -1,5 +1,7 @@
 from tests.corpora import (  # noqa: F401
     cache_dir,
+    codegen,
+    codegen_dir,
     corpus_dir,
     registered,
     registry,

@@ -72,6 +72,22 @@ def test_the_decoder_predicts_whole_files_from_clm_alone(tokenizer):
     assert max(len(targets) for _, targets in rows) <= 12
 
 
+def test_targets_of_codegen_begin_with_the_text(codegen):
+    """Its decoder's start is the one <|endoftext|> that a left-to-right LM expects before it."""
+    [(inputs, targets)] = _rows(SplitAtPivot(tokenizer=codegen), _block(20), inputs=30, targets=30)
+    assert inputs[0] == codegen.clm_id and targets[-1] == codegen.eos_id
+    assert [*inputs[1:], *targets[:-1]] == list(range(10, 30))
+    rows = _rows(PredictAll(tokenizer=codegen), _block(22), inputs=1, targets=12)
+    assert rows == [
+        ([codegen.clm_id], [*range(10, 21), codegen.eos_id]),
+        ([codegen.clm_id], [*range(21, 32), codegen.eos_id]),
+    ]
+    with pytest.raises(ValueError, match="targets of 2 or more"):
+        _rows(PredictAll(tokenizer=codegen), _block(9), inputs=1, targets=1)
+    with pytest.raises(ValueError, match="and for 2 tokens in the targets"):
+        _rows(SplitAtPivot(tokenizer=codegen), _block(9), inputs=9, targets=1)
+
+
 def test_lengths_without_room_are_refused(tokenizer):
     with pytest.raises(ValueError, match=r"room for \[CLM\] and a token.*'targets': 2"):
         _rows(SplitAtPivot(tokenizer=tokenizer), _block(9), inputs=9, targets=2)

@@ -239,6 +239,16 @@ def test_the_shortest_files_keep_their_tokens(words, tokenizer):
     assert _reconstruct(inputs, targets, tokenizer) == tokens
 
 
+def test_targets_of_codegen_begin_with_the_first_sentinel(block, codegen):
+    inputs, targets = _lists(_apply(block, codegen))
+    end, first = codegen.eos_id, codegen.sentinel_id(0)
+    assert all(row[0] == row[-1] == end for row in inputs)
+    assert all(row[0] == first and row[-1] == end for row in targets)
+    enclosed = zip(inputs, ([end, *row] for row in targets), strict=True)
+    joined = [t for row, target in enclosed for t in _reconstruct(row, target, codegen)]
+    assert joined == block["tokens"].values.numpy().tolist()
+
+
 def test_no_files_give_no_rows(tokenizer):
     empty = tf.RaggedTensor.from_row_lengths(tf.zeros([0], tf.int32), tf.zeros([0], tf.int32))
     made = _apply({"tokens": empty, "word_lengths": empty}, tokenizer)
@@ -254,6 +264,13 @@ def test_targets_too_short_for_the_share_name_the_length_needed(tokenizer):
     with pytest.raises(ValueError, match="targets need 116 tokens; got 100"):
         denoising.chunk_length({"inputs": 512, "targets": 100})
     assert denoising.chunk_length({"inputs": 512, "targets": 116}) == 566
+
+
+def test_targets_without_a_prefix_need_a_token_less(codegen):
+    denoising = SpanDenoising(tokenizer=codegen)
+    with pytest.raises(ValueError, match="targets need 115 tokens; got 114"):
+        denoising.chunk_length({"inputs": 512, "targets": 114})
+    assert denoising.chunk_length({"inputs": 512, "targets": 115}) == 566
 
 
 def test_inputs_that_need_too_many_sentinels_are_refused(tokenizer):

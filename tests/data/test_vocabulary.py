@@ -78,7 +78,8 @@ def test_ids_are_those_of_the_tokenizer(vocabularies, tokenizer):
     assert (ours.pad_id, ours.bos_id, ours.eos_id, ours.unk_id) == (0, 1, 2, 3)
     assert ours.vocab_size == tokenizer.vocab_size
     end = codegen.tokenizer.eos_id
-    assert (codegen.pad_id, codegen.bos_id, codegen.eos_id) == (end, end, end)
+    assert codegen.bos_id == codegen.eos_id == end
+    assert codegen.pad_id == codegen.tokenizer.pad_id != end
     assert codegen.unk_id is None and codegen.vocab_size == codegen.tokenizer.vocab_size
 
 

@@ -1,12 +1,8 @@
-import contextlib
-import itertools
-
 import numpy as np
 import pytest
 import seqio
 
 import tasks
-from codet5p_jax.data.batches import DatasetConfig, batches
 from codet5p_jax.data.texts import corpus_texts
 from codet5p_jax.data.vocabulary import CodeVocabulary
 from codet5p_jax.tokenizer import load_tokenizer, train_tokenizer
@@ -129,38 +125,11 @@ def test_tasks_take_codegens_tokenizer(corpus_dir, tmp_path):
     denoising = seqio.TaskRegistry.get("unimodal_span_denoising_ruby")
     dataset = denoising.get_dataset({"inputs": 96, "targets": 48}, "train", shuffle=False)
     for row in dataset.take(50).as_numpy_iterator():
-        assert row["inputs"][0] == row["inputs"][-1] == row["targets"][0] == end
-        assert row["targets"][1] == first and first in row["inputs"]
+        assert row["inputs"][0] == row["inputs"][-1] == row["targets"][-1] == end
+        assert row["targets"][0] == first and first in row["inputs"]
     writing = seqio.TaskRegistry.get("text_to_code_ruby").get_dataset(
         {"inputs": 64, "targets": 96}, "train", shuffle=False
     )
     [example] = writing.take(1).as_numpy_iterator()
     assert example["targets"][0] == tokenizer.cdec_id
     assert tokenizer.decode(example["targets"].tolist()).startswith("def ")
-
-
-def test_packed_rows_tell_padding_from_the_token_of_codegen_with_the_id_of_padding(
-    corpus_dir, tmp_path
-):
-    folder = write_codegen_folder(tmp_path / "codegen", corpus_texts(corpus_dir), vocab_size=900)
-    tasks.register(corpus_dir, folder, languages=("ruby",))
-    end = load_tokenizer(folder).eos_id
-    config = DatasetConfig(
-        mixture_or_task_name="unimodal_decoder_clm_ruby",
-        task_feature_lengths={"inputs": 8, "targets": 200},
-        example_lengths={"unimodal_decoder_clm": {"inputs": 1, "targets": 60}},
-        batch_size=16,
-        pack=True,
-    )
-    exclamation_marks = 0
-    with contextlib.closing(batches(config)) as iterator:
-        for batch in itertools.islice(iterator, 20):
-            targets, weights = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
-            segments = batch["decoder_segment_ids"]
-            assert np.array_equal(weights, segments != 0)
-            exclamation_marks += np.count_nonzero((targets == 0) & (weights == 1))
-            for row, ids in zip(targets, segments, strict=True):
-                for segment in range(1, ids.max() + 1):
-                    example = row[ids == segment]
-                    assert example[0] == example[-1] == end != example[-2]
-    assert exclamation_marks > 0
