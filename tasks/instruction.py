@@ -13,6 +13,7 @@ from codet5p_jax.data.instruction import (
     tokenize_instructions,
 )
 from codet5p_jax.data.mixtures import temperature_rate
+from codet5p_jax.data.sequences import LOSS_WEIGHTS
 from codet5p_jax.data.vocabulary import CodeVocabulary
 from codet5p_jax.tokenizer import Tokenizer
 
@@ -37,6 +38,7 @@ def register(files: Mapping[str, str], *, tokenizer: Tokenizer, temperature: flo
         _check_registered(files)
         return
     feature = seqio.Feature(CodeVocabulary(tokenizer), add_eos=False, dtype=tf.int32)
+    weights = seqio.Feature(seqio.PassThroughVocabulary(2), add_eos=False, dtype=tf.int32)
     tokenize = BlockMap(functools.partial(tokenize_instructions, tokenizer=tokenizer))
     follow = BlockMap(FollowInstructions(tokenizer))
     sources = {name: InstructionSource(path) for name, path in files.items()}
@@ -45,7 +47,7 @@ def register(files: Mapping[str, str], *, tokenizer: Tokenizer, temperature: flo
             f"{MIXTURE}_{name}",
             source=source,
             preprocessors=[tokenize, seqio.CacheDatasetPlaceholder(), follow],
-            output_features={"inputs": feature, "targets": feature},
+            output_features={"inputs": feature, "targets": feature, LOSS_WEIGHTS: weights},
         )
     rate = functools.partial(temperature_rate, temperature=temperature)
     seqio.MixtureRegistry.add(MIXTURE, [(f"{MIXTURE}_{name}", rate) for name in files])

@@ -9,12 +9,13 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "codet5p_jax"
 
-# Direct imports allowed between layers; `progress` is a leaf beside `typing`.
-BASE = {"typing", "progress"}
+# Direct imports allowed between layers; `progress` and the prompt are leaves.
+BASE = {"typing", "progress", "instruction_prompt"}
 MODEL = BASE | {"tokenizer", "kernels", "models"}
 MAY_IMPORT = {
     "typing": set(),
     "progress": set(),
+    "instruction_prompt": set(),
     "tokenizer_files": set(),
     "tokenizer": BASE | {"tokenizer_files"},
     "corpus": BASE | {"tokenizer"},

@@ -2,11 +2,22 @@
 
 [{"instruction": "Reverse a list.", "input": "[1, 2]", "output": "[2, 1]"}, ...]
 
-<s> Below is an instruction ... ### Response: </s>  ->  <s> [2, 1] </s>
+The encoder reads the prompt. The decoder reads prompt and answer, and the loss is on the answer and
+its end alone, as in the released instruction tuning: a frozen left-to-right decoder must read what
+it goes on from.
+
+inputs        <s> Below is an instruction ... ### Response: </s>
+targets       <s> Below is an instruction ... ### Response: [2, 1] </s>
+loss_weights   0     0  0  0      0             0      0     1  1   1
+
+With CodeGen's tokenizer the inputs are the prompt alone, and <|endoftext|>, the decoder's start, is
+the only token before the targets. Prompt and answer are encoded apart, as they are when a model is
+asked: together, ":[" would be one token, of which half is given.
 """
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import pathlib
 import tempfile
@@ -18,54 +29,45 @@ import seqio
 import tensorflow as tf
 
 from codet5p_jax.data.blocks import Block
+from codet5p_jax.data.sequences import LOSS_WEIGHTS
 from codet5p_jax.data.slices import concatenate_slices, enclose, row_bounds
 from codet5p_jax.data.sources import SPLITS, CorpusParser
 from codet5p_jax.data.tokenization import encode_column
+from codet5p_jax.instruction_prompt import END_OF_PROMPT, alpaca_prompt
 from codet5p_jax.tokenizer import Tokenizer
 
-BOUNDARY_TOKENS = 2  # <s> and </s>
 FIELDS = ("instruction", "input", "output")
 FEATURES = (*FIELDS, "language")
 HELD_OUT = 0.05  # share of the instructions in each of validation and test
-END_OF_PROMPT = "\n\n### Response:"
-
-
-def alpaca_prompt(instruction: str, context: str = "") -> str:
-    """Returns the prompt of Alpaca (github.com/tatsu-lab/stanford_alpaca) for an instruction.
-
-    Args:
-        instruction: What is to be done.
-        context: What it is to be done with; empty if there is nothing.
-    """
-    paired = ", paired with an input that provides further context" if context else ""
-    given = f"\n\n### Input:\n{context}" if context else ""
-    return (
-        f"Below is an instruction that describes a task{paired}. Write a response that "
-        f"appropriately completes the request.\n\n### Instruction:\n{instruction}{given}"
-        f"{END_OF_PROMPT}"
-    )
+ANSWER_SHARE = 4  # a prompt leaves a fourth of the targets to the answer
+BAD_LISTED = 10
 
 
 def read_instructions(path: str | pathlib.Path) -> list[dict[str, str]]:
     """Returns the instructions in a file: objects of `instruction`, `input` and `output`.
 
     Args:
-        path: Of a JSON array, or of a line of JSON for each (.jsonl). `input` may be missing.
+        path: Of a JSON array, or of a line of JSON for each (.jsonl). `input` may be missing; what
+            else an object holds is left alone.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no JSON, or an instruction lacks a field; the message says which.
+        ValueError: It is no JSON, or instructions lack a field; the message says which.
     """
     path = pathlib.Path(path)
-    text = path.read_text(encoding="utf-8")
-    try:
-        lines = [line for line in text.split("\n") if line.strip()]
-        values = list(map(json.loads, lines)) if path.suffix == ".jsonl" else json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{str(path)!r} is no JSON: {error}.") from error
-    if not isinstance(values, list) or not values:
+    values = _read_lines(path) if path.suffix == ".jsonl" else _read_array(path)
+    if not values:
         raise ValueError(f"{str(path)!r} holds no array of instructions.")
-    return [_checked(value, path=path, number=number) for number, value in enumerate(values)]
+    reasons = {place: _reason(value) for place, value in values.items()}
+    bad = {place: reason for place, reason in reasons.items() if reason}
+    if bad:
+        listed = "; ".join(f"{place} {reason}" for place, reason in list(bad.items())[:BAD_LISTED])
+        raise ValueError(
+            f"{len(bad):,} of {len(values):,} instructions of {str(path)!r} cannot be used: "
+            f"{listed}{'; ...' * (len(bad) > BAD_LISTED)}. Mend them or leave them out: each is an "
+            'object {"instruction": ..., "input": ..., "output": ...} of texts; "input" may be "".'
+        )
+    return [{name: value.get(name, "") for name in FIELDS} for value in values.values()]
 
 
 @final
@@ -146,27 +148,40 @@ class FollowInstructions:
     def __call__(
         self, block: Block, *, seed: tf.Tensor, sequence_length: Mapping[str, int]
     ) -> Block:
-        """Returns `inputs`, the prompts, and `targets`, the answers, cut to fit.
+        """Returns `inputs`, the prompts; `targets`, prompts and answers; and `loss_weights`.
 
-        A prompt that is too long loses the end of its text, but not the words that ask for the
-        response.
+        What is too long is cut. A prompt loses the end of its text, but not the words that ask for
+        the response, and is the same on both sides. It leaves a quarter of the targets to an answer
+        that long. An answer loses its end, and then has no `</s>`: it would teach to stop there.
 
         Raises:
             ValueError: If a length has no room.
         """
         self.check_lengths(sequence_length)
-        bos, eos = self.tokenizer.bos_id, self.tokenizer.eos_id
-        answers = block["answer"]
+        before, after = self.tokenizer.prompt_bounds
+        answers, room = block["answer"], sequence_length["targets"] - self._prefix_tokens
         starts, limits = row_bounds(answers)
-        limits = tf.minimum(limits, starts + sequence_length["targets"] - BOUNDARY_TOKENS)
+        ended = limits - starts + 1  # with </s>
+        reserved = tf.minimum(ended, sequence_length["targets"] // ANSWER_SHARE)
+        most = sequence_length["inputs"] - len(before) - len(after)
+        prompts = self._shortened(block["prompt"], tf.minimum(most, room - reserved))
+        prompt_starts, prompt_limits = row_bounds(prompts)
+        prompt_tokens = prompt_limits - prompt_starts
+        targets = self._joined(prompts, answers, tf.minimum(ended, room - prompt_tokens))
         return {
-            "inputs": self._prompts(block["prompt"], sequence_length["inputs"]),
-            "targets": enclose(answers.values, [bos], starts, limits, [eos]),
+            "inputs": enclose(
+                prompts.values, list(before), prompt_starts, prompt_limits, list(after)
+            ),
+            "targets": targets,
+            LOSS_WEIGHTS: _ones_behind(targets, self._prefix_tokens + prompt_tokens),
         }
 
     def check_lengths(self, sequence_length: Mapping[str, int]) -> None:
         """Raises ValueError if a side has no room for a token of text."""
-        needed = {"inputs": self._end_tokens + BOUNDARY_TOKENS + 1, "targets": BOUNDARY_TOKENS + 1}
+        bounds = sum(map(len, self.tokenizer.prompt_bounds))
+        prompted = self._prefix_tokens + self._end_tokens + 1
+        targets = next(n for n in itertools.count(prompted) if n - n // ANSWER_SHARE >= prompted)
+        needed = {"inputs": self._end_tokens + bounds + 1, "targets": targets}
         for name, tokens in needed.items():
             if sequence_length[name] < tokens:
                 raise ValueError(
@@ -175,33 +190,97 @@ class FollowInstructions:
                 )
 
     @property
+    def _prefix_tokens(self) -> int:
+        return len(self.tokenizer.target_prefix)
+
+    @property
     def _end_tokens(self) -> int:
         return len(self.tokenizer.encode(END_OF_PROMPT))
 
-    def _prompts(self, prompts: tf.RaggedTensor, length: int) -> tf.RaggedTensor:
+    def _shortened(self, prompts: tf.RaggedTensor, most: tf.Tensor) -> tf.RaggedTensor:
+        """Returns prompts of at most so many tokens, int32 [rows, 1], with their last words."""
         starts, ends = row_bounds(prompts)
-        size = tf.size(prompts.values)
-        bos = tf.zeros_like(starts) + size
-        end_starts = ends - self._end_tokens
-        room = length - BOUNDARY_TOKENS - self._end_tokens
-        values = tf.concat([prompts.values, [self.tokenizer.bos_id, self.tokenizer.eos_id]], axis=0)
+        last = ends - self._end_tokens
+        limits = tf.minimum(last, starts + most - self._end_tokens)
+        return concatenate_slices(
+            prompts.values, tf.concat([starts, last], axis=1), tf.concat([limits, ends], axis=1)
+        )
+
+    def _joined(
+        self, prompts: tf.RaggedTensor, answers: tf.RaggedTensor, tokens: tf.Tensor
+    ) -> tf.RaggedTensor:
+        """Returns the prompts, each followed by so many tokens of its answer and `</s>`."""
+        ended = enclose(answers.values, [], *row_bounds(answers), [self.tokenizer.eos_id])
+        prefix_ids = tf.constant(self.tokenizer.target_prefix, tf.int32)
+        values = tf.concat([prefix_ids, prompts.values, ended.values], axis=0)
+        starts, limits = (self._prefix_tokens + bound for bound in row_bounds(prompts))
+        answer_starts = tf.size(prompts.values) + self._prefix_tokens + row_bounds(ended)[0]
+        prefix = tf.zeros_like(starts)
         return concatenate_slices(
             values,
-            tf.concat([bos, starts, end_starts, bos + 1], axis=1),
-            tf.concat([bos + 1, tf.minimum(end_starts, starts + room), ends, bos + 2], axis=1),
+            tf.concat([prefix, starts, answer_starts], axis=1),
+            tf.concat([prefix + self._prefix_tokens, limits, answer_starts + tokens], axis=1),
         )
 
 
-def _checked(value: Any, *, path: pathlib.Path, number: int) -> dict[str, str]:
-    fields = {"input": "", **value} if isinstance(value, dict) else {}
-    wrong = [name for name in FIELDS if not isinstance(fields.get(name), str)]
-    wrong += [name for name in ("instruction", "output") if fields.get(name) == ""]
-    if wrong:
-        raise ValueError(
-            f"Instruction {number} of {str(path)!r} has no text for {', '.join(wrong)}. Each is an "
-            'object {"instruction": ..., "input": ..., "output": ...}; "input" may be empty.'
-        )
-    return {name: fields[name] for name in FIELDS}
+def _ones_behind(rows: tf.RaggedTensor, counts: tf.Tensor) -> tf.RaggedTensor:
+    """Returns rows as long, 0 at the first so many positions, int32 [rows, 1], and 1 behind."""
+    lengths = tf.cast(rows.row_lengths(), tf.int32)
+    positions = tf.ragged.range(lengths, row_splits_dtype=tf.int32)
+    weights = tf.cast(positions.values >= tf.repeat(counts[:, 0], lengths), tf.int32)
+    return positions.with_values(weights)
+
+
+def _read_array(path: pathlib.Path) -> dict[str, Any]:
+    values = _parsed(_read_text(path), str(path))
+    if not isinstance(values, list):
+        raise ValueError(f"{str(path)!r} holds no array of instructions.")
+    return {f"number {number}": value for number, value in enumerate(values, start=1)}
+
+
+def _read_lines(path: pathlib.Path) -> dict[str, Any]:
+    lines = enumerate(_read_text(path).split("\n"), start=1)
+    return {
+        f"line {number}": _parsed(line, f"{path}:{number}")
+        for number, line in lines
+        if line.strip()
+    }
+
+
+def _read_text(path: pathlib.Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{str(path)!r} is no text in UTF-8: {error}.") from error
+
+
+def _parsed(text: str, place: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{place!r} is no JSON: {error}.") from error
+
+
+def _reason(value: Any) -> str | None:
+    """Returns why a value is no instruction, or None where it is one."""
+    if not isinstance(value, dict):
+        return f"is no object but {json.dumps(value)[:40]}"
+    fields = {"input": "", **value}
+    missing = [name for name in FIELDS if not isinstance(fields.get(name), str)]
+    missing += [name for name in ("instruction", "output") if not str(fields.get(name, "")).strip()]
+    if missing:
+        return f"has no text for {', '.join(dict.fromkeys(missing))}"
+    broken = [name for name in FIELDS if not _is_text(fields[name])]
+    return f"has half a character in {', '.join(broken)}" if broken else None
+
+
+def _is_text(text: str) -> bool:
+    """Whether it can be written in UTF-8; JSON may hold halves of surrogate pairs."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _split(record: Mapping[str, str]) -> str:

@@ -8,6 +8,7 @@ import seqio
 
 from codet5p_jax.data.mixtures import check_example_lengths, get_mixture_or_task, rated_tasks
 from codet5p_jax.data.seeds import random_fractions, random_words
+from codet5p_jax.data.sequences import BESIDE, LOSS_WEIGHTS, sequence_features
 from codet5p_jax.data.vocabulary import CodeVocabulary
 
 # Tokens per feature where no recipe says otherwise: the paper's (sections 4.2 and App. B).
@@ -30,7 +31,7 @@ class DecodedFeature:
     """One side of an example.
 
     Attributes:
-        name: Of the feature.
+        name: Of the feature; of targets that have no loss at first, of each part.
         num_tokens: Its tokens; None for a number.
         pieces: What they say; see `Tokenizer.pieces`.
     """
@@ -112,7 +113,7 @@ def decoded_examples(
 def _stream(
     task: seqio.Task, lengths: Mapping[str, int], *, split: str, seed: int
 ) -> Iterator[Mapping[str, np.ndarray]]:
-    sequences = {name for name, feature in task.output_features.items() if feature.rank == 1}
+    sequences = sequence_features(task.output_features)
     if sequences != set(lengths):
         raise ValueError(
             f"Task {task.name!r} has the sequences {', '.join(sorted(sequences))}; lengths are "
@@ -131,9 +132,25 @@ def _stream(
 
 def _decoded(task: seqio.Task, example: Mapping[str, np.ndarray]) -> tuple[DecodedFeature, ...]:
     return tuple(
-        _feature(name, example[name], feature.vocabulary)
+        _feature(part, values, feature.vocabulary)
         for name, feature in task.output_features.items()
+        if name not in BESIDE
+        for part, values in _parts(name, example)
     )
+
+
+def _parts(
+    name: str, example: Mapping[str, np.ndarray]
+) -> list[tuple[str, np.ndarray | np.generic]]:
+    """Returns a feature, or where the loss is on a part of it, that part and what is before it."""
+    values = example[name]
+    if BESIDE[LOSS_WEIGHTS] != name or LOSS_WEIGHTS not in example:
+        return [(name, values)]
+    has_loss = example[LOSS_WEIGHTS] != 0
+    return [
+        (f"{name} without loss", values[~has_loss]),
+        (f"{name} with loss", values[has_loss]),
+    ]
 
 
 def _feature(

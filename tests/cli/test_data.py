@@ -51,8 +51,8 @@ def test_instructions_are_shown_from_their_file(codet5p, folders, tmp_path):
         *("data", "preview", "--task=instruction", "--n=1", *folders),
         f"--instructions=say={tmp_path / 'say.json'}",
     )
-    assert "instruction_say" in shown and "### Response:</s>\ntargets" in shown
-    assert "<s>number " in shown
+    assert "instruction_say" in shown and "### Response:</s>\ntargets without loss, " in shown
+    assert "### Response:\ntargets with loss, " in shown and "tokens\nnumber " in shown
 
 
 def test_gin_binds_files_of_instructions(codet5p, folders, tmp_path):
@@ -63,7 +63,7 @@ def test_gin_binds_files_of_instructions(codet5p, folders, tmp_path):
         *("data", "preview", "--task=instruction_say", "--n=1", STAGE1, *folders),
         f"--gin.train_command.train.instruction_files={files}",
     )
-    assert code == 0 and "<s>number " in shown, error
+    assert code == 0 and "targets with loss, " in shown, error
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ import seqio
 import tasks
 from codet5p_jax.data.batches import DatasetConfig, batches
 from codet5p_jax.data.offline_cache import OfflineCache
+from codet5p_jax.tokenizer import load_tokenizer
 
 pytestmark = pytest.mark.usefixtures("registry")
-LENGTHS = {"inputs": 200, "targets": 20}
+LENGTHS = {"inputs": 200, "targets": 200}
 
 
 @pytest.fixture
@@ -40,8 +41,11 @@ def test_examples_are_read_by_seqio(corpus_dir, tokenizer_dir, files, tokenizer)
     _register(corpus_dir, tokenizer_dir, files)
     dataset = seqio.TaskRegistry.get("instruction_small").get_dataset(LENGTHS, shuffle=False)
     [example] = dataset.take(1).as_numpy_iterator()
-    assert tokenizer.decode(example["targets"].tolist()).startswith("small ")
-    assert tokenizer.decode(example["inputs"].tolist()).endswith("### Response:")
+    answer = example["targets"][example["loss_weights"] == 1]
+    assert tokenizer.decode(answer.tolist()).startswith("small ")
+    prompt = tokenizer.decode(example["inputs"].tolist())
+    assert prompt.endswith("### Response:")
+    assert tokenizer.decode(example["targets"].tolist()).startswith(prompt)
 
 
 @pytest.mark.parametrize("use_cached", [False, True])
@@ -63,14 +67,46 @@ def test_batches_hold_every_instruction_once_an_epoch(
         use_cached=use_cached,
     )
     with contextlib.closing(batches(config)) as iterator:
-        texts = [
-            tokenizer.decode(row.tolist())
-            for batch in iterator
-            for row in batch["decoder_target_tokens"]
-            if row.any()
-        ]
+        texts = [text for batch in iterator for text in _answers(batch, tokenizer)]
     count = seqio.TaskRegistry.get("instruction_large").num_input_examples("train")
     assert len(texts) == len(set(texts)) == count > 300
+    assert all(text.startswith("large ") for text in texts)
+
+
+def _answers(batch, tokenizer):
+    """Texts of what has a loss, of rows or of the segments of packed rows."""
+    targets, weights = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
+    segments = batch.get("decoder_segment_ids", (targets != tokenizer.pad_id).astype(int))
+    return [
+        tokenizer.decode(row[(ids == segment) & (weight == 1)].tolist())
+        for row, weight, ids in zip(targets, weights, segments, strict=True)
+        for segment in range(1, ids.max() + 1)
+    ]
+
+
+@pytest.mark.parametrize("folder", ["tokenizer_dir", "codegen_dir"])
+def test_packed_instructions_have_a_loss_on_their_answers_too(corpus_dir, files, folder, request):
+    directory = request.getfixturevalue(folder)
+    _register(corpus_dir, directory, files)
+    tokenizer = load_tokenizer(directory)
+    config = DatasetConfig(
+        mixture_or_task_name="instruction_small",
+        task_feature_lengths={"inputs": 700, "targets": 700},
+        example_lengths={"instruction": LENGTHS},
+        batch_size=8,
+        num_epochs=1,
+        num_virtual_shards=1,
+        pack=True,
+    )
+    with contextlib.closing(batches(config)) as iterator:
+        read = list(iterator)
+    texts = [text for batch in read for text in _answers(batch, tokenizer)]
+    count = seqio.TaskRegistry.get("instruction_small").num_input_examples("train")
+    assert len(texts) == len(set(texts)) == count > 20
+    assert all(text.startswith("small ") for text in texts)
+    starts = read[0]["decoder_input_tokens"][read[0]["decoder_positions"] == 0]
+    assert set(starts.tolist()) <= {tokenizer.start_id, tokenizer.pad_id}
+    assert read[0]["decoder_segment_ids"].max() > 2
 
 
 def test_registering_twice_alike_does_nothing_and_others_are_refused(
