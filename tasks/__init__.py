@@ -3,7 +3,6 @@
 Instructions are registered where a file of them is given.
 """
 
-import hashlib
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ OBJECTIVE_RATES = unimodal.OBJECTIVE_RATES
 
 
 def register(
-    corpus_dir: str | pathlib.Path,
+    corpus_dir: str | pathlib.Path | None,
     tokenizer_dir: str | pathlib.Path,
     *,
     languages: Sequence[str] = LANGUAGES,
@@ -37,7 +36,8 @@ def register(
     """Registers all tasks and mixtures over a corpus. A second time, it only checks.
 
     Args:
-        corpus_dir: Directory of the corpus: code_files and code_functions.
+        corpus_dir: Directory of the corpus: code_files and code_functions. None registers
+            instructions alone.
         tokenizer_dir: Directory of the tokenizer.
         languages: Languages to read; the corpus may lack some.
         temperature: Languages are drawn in proportion to size ** (1 / temperature).
@@ -49,8 +49,13 @@ def register(
     Raises:
         FileNotFoundError: If the corpus, the tokenizer or a file is not there.
         ValueError: If the tasks are registered with other arguments already, or the cache was
-            written with another corpus or tokenizer.
+            written with another corpus or tokenizer; or there is neither a corpus nor a file.
     """
+    if corpus_dir is None and not instruction_files:
+        raise ValueError(
+            "There is nothing to register: neither a corpus nor a file of instructions is given. "
+            "Give corpus_dir (gin: CORPUS_DIR), or instruction_files."
+        )
     tokenizer = load_tokenizer(tokenizer_dir)
     wanted = {
         "corpus_dir": str(corpus_dir),
@@ -65,6 +70,8 @@ def register(
         seqio.add_global_cache_dirs([str(cache_dir)])
     if instruction_files:
         instruction.register(instruction_files, tokenizer=tokenizer, temperature=temperature)
+    if corpus_dir is None:
+        return
     if MIXTURES[0] in seqio.MixtureRegistry.names():
         _check_registered(wanted)
         return
@@ -98,18 +105,19 @@ def registered_vocabulary(
 
 
 def origin(
-    corpus_dir: str | pathlib.Path,
+    corpus_dir: str | pathlib.Path | None,
     tokenizer: Tokenizer,
     instruction_files: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Returns the fingerprints that a cache of the tasks depends on."""
+    corpus = {} if corpus_dir is None else {"corpus": _corpus_fingerprint(corpus_dir)}
+    instructions = instruction.fingerprints(instruction_files or {})
+    return {**corpus, "tokenizer": tokenizer.fingerprint, **instructions}
+
+
+def _corpus_fingerprint(corpus_dir: str | pathlib.Path) -> str:
     manifest = pathlib.Path(corpus_dir) / "manifest.json"
-    corpus = json.loads(manifest.read_text())["fingerprint"] if manifest.exists() else "unknown"
-    instructions = {
-        f"{instruction.MIXTURE}_{name}": hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
-        for name, path in (instruction_files or {}).items()
-    }
-    return {"corpus": corpus, "tokenizer": tokenizer.fingerprint, **instructions}
+    return json.loads(manifest.read_text())["fingerprint"] if manifest.exists() else "unknown"
 
 
 def _check_registered(wanted: dict[str, object]) -> None:

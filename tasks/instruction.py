@@ -1,6 +1,8 @@
 """Instruction tuning: a task for each file of instructions, and their mixture."""
 
 import functools
+import hashlib
+import pathlib
 from collections.abc import Mapping
 
 import seqio
@@ -32,10 +34,11 @@ def register(files: Mapping[str, str], *, tokenizer: Tokenizer, temperature: flo
 
     Raises:
         FileNotFoundError: If a file is not there.
-        ValueError: If a file is not in Alpaca's format, or others are registered already.
+        ValueError: If a file is not in Alpaca's format, or others are registered already, or with
+            another tokenizer.
     """
     if MIXTURE in seqio.MixtureRegistry.names():
-        _check_registered(files)
+        _check_registered({"files": _paths(files), "tokenizer": tokenizer.fingerprint})
         return
     feature = seqio.Feature(CodeVocabulary(tokenizer), add_eos=False, dtype=tf.int32)
     weights = seqio.Feature(seqio.PassThroughVocabulary(2), add_eos=False, dtype=tf.int32)
@@ -53,13 +56,30 @@ def register(files: Mapping[str, str], *, tokenizer: Tokenizer, temperature: flo
     seqio.MixtureRegistry.add(MIXTURE, [(f"{MIXTURE}_{name}", rate) for name in files])
 
 
-def _check_registered(files: Mapping[str, str]) -> None:
-    registered = {
-        task.name.removeprefix(f"{MIXTURE}_"): task.source.path
-        for task in seqio.MixtureRegistry.get(MIXTURE).tasks
+def fingerprints(files: Mapping[str, str]) -> dict[str, str]:
+    """Returns task -> SHA-256 of its file, in hex digits."""
+    return {
+        f"{MIXTURE}_{name}": hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+        for name, path in files.items()
     }
-    if registered != {name: str(path) for name, path in files.items()}:
+
+
+def _paths(files: Mapping[str, str]) -> dict[str, str]:
+    return {name: str(path) for name, path in files.items()}
+
+
+def _check_registered(wanted: dict[str, object]) -> None:
+    mixture = seqio.MixtureRegistry.get(MIXTURE)
+    vocabulary = mixture.output_features["inputs"].vocabulary
+    assert isinstance(vocabulary, CodeVocabulary)
+    registered = {
+        "files": {t.name.removeprefix(f"{MIXTURE}_"): t.source.path for t in mixture.tasks},
+        "tokenizer": vocabulary.tokenizer.fingerprint,
+    }
+    differing = [name for name in wanted if wanted[name] != registered[name]]
+    if differing:
+        listed = "; ".join(f"{n} {registered[n]}, now {wanted[n]}" for n in differing)
         raise ValueError(
-            f"The instructions {registered} are registered already in this process, not "
-            f"{dict(files)}. Use another process."
+            f"Instructions are registered already in this process with {listed}. Use another "
+            "process."
         )

@@ -1,4 +1,4 @@
-"""`codet5p cache`: tokenises a corpus once, into SeqIO's offline cache of all tasks."""
+"""`codet5p cache`: tokenises what tasks read once, into SeqIO's offline cache of all of them."""
 
 import argparse
 import re
@@ -10,7 +10,7 @@ from codet5p_jax.progress import progress
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `codet5p cache`."""
-    parser.add_argument("--corpus", required=True, help="directory of the corpus")
+    parser.add_argument("--corpus", help="directory of the corpus; without it, instructions alone")
     parser.add_argument("--tokenizer", required=True, help="directory of the tokenizer")
     parser.add_argument("--out", required=True, help="directory to write the cache to")
     parser.add_argument(
@@ -49,7 +49,11 @@ def instruction_files(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Writes the cache of every task; those that are complete are left alone."""
+    """Writes the cache of every task; those that are complete are left alone.
+
+    Raises:
+        ValueError: There is neither a corpus nor a file of instructions.
+    """
     import seqio
 
     import tasks
@@ -58,9 +62,14 @@ def run(arguments: argparse.Namespace) -> None:
 
     start = time.monotonic()
     files = instruction_files(arguments.instructions)
+    if not (arguments.corpus or files):
+        raise ValueError("There is nothing to cache: give --corpus, or --instructions=NAME=PATH.")
     tasks.register(arguments.corpus, arguments.tokenizer, instruction_files=files)
     origin = tasks.origin(arguments.corpus, load_tokenizer(arguments.tokenizer), files)
-    mixtures = [*tasks.MIXTURES, *([tasks.instruction.MIXTURE] if files else [])]
+    mixtures = [
+        *(tasks.MIXTURES if arguments.corpus else []),
+        *([tasks.instruction.MIXTURE] if files else []),
+    ]
     names = dict.fromkeys(  # each once, though several mixtures may draw from it
         task.name for mixture in mixtures for task in seqio.MixtureRegistry.get(mixture).tasks
     )

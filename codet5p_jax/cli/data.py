@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="tokens per feature, such as inputs=512,targets=128 (default: the recipe's, or the "
         "paper's)",
     )
-    preview.add_argument("--corpus_dir", "--corpus", help="directory of the corpus")
+    preview.add_argument(
+        "--corpus_dir", "--corpus", help="directory of the corpus; instructions need none"
+    )
     preview.add_argument("--tokenizer_dir", "--tokenizer", help="directory of the tokenizer")
     cache.add_instructions(preview)
     gin_config.add_arguments(preview)
@@ -43,11 +45,12 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--n is {arguments.n}; it must be 1 or more.")
     for path in arguments.gin_file:
         gin_config.check_file(path)
-    given = [arguments.corpus_dir, arguments.tokenizer_dir]
+    given = [arguments.corpus_dir or arguments.instructions, arguments.tokenizer_dir]
     if not arguments.gin_file and (not all(given) or arguments.gin_bindings):
         raise ValueError(
-            "Give --corpus_dir and --tokenizer_dir, or a recipe: codet5p data preview --task=... "
-            "--gin_file=recipes/quickstart_stage1.gin --gin.CORPUS_DIR=... --gin.TOKENIZER_DIR=..."
+            "Give --corpus_dir (or --instructions) and --tokenizer_dir, or a recipe: codet5p data "
+            "preview --task=... --gin_file=recipes/quickstart_stage1.gin --gin.CORPUS_DIR=... "
+            "--gin.TOKENIZER_DIR=..."
         )
     if arguments.lengths:
         parse_lengths(arguments.lengths)
@@ -73,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         options["instruction_files"] = cache.instruction_files(arguments.instructions)
     if arguments.lengths:
         lengths = functools.partial(_same_lengths, parse_lengths(arguments.lengths))
-    tasks.register(**options)
+    tasks.register(**{"corpus_dir": None, **options})
     examples = decoded_examples(
         arguments.task,
         lengths=lengths,

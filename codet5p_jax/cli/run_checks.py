@@ -124,13 +124,13 @@ def corpus_dir(folder: pathlib.Path) -> list[Finding]:
 
 def tokenizer_dir(folder: pathlib.Path) -> list[Finding]:
     """Loads the tokenizer."""
-    from codet5p_jax.tokenizer import CodeTokenizer
+    from codet5p_jax.tokenizer import load_tokenizer
 
     mend = f"codet5p tokenizer train --corpus=<CORPUS_DIR> --out={folder}"
     if not folder.is_dir():
         return [problem("TOKENIZER_DIR", f"{folder} is no folder", mend=mend)]
     try:
-        size = CodeTokenizer.from_directory(folder).vocab_size
+        size = load_tokenizer(folder).vocab_size
     except (OSError, ValueError, KeyError) as error:
         what = f"holds no tokenizer that can be read: {last_line(str(error))}"
         return [problem("TOKENIZER_DIR", what, mend=mend)]

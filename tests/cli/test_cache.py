@@ -1,8 +1,16 @@
+import json
+
 import pytest
 import seqio
 
 from codet5p_jax.cli.main import main
-from tests.corpora import corpus_dir, registry, tokenizer, tokenizer_dir  # noqa: F401
+from tests.corpora import (  # noqa: F401
+    codegen_dir,
+    corpus_dir,
+    registry,
+    tokenizer,
+    tokenizer_dir,
+)
 
 pytestmark = pytest.mark.usefixtures("registry")
 
@@ -34,6 +42,24 @@ def test_instructions_are_cached_too(corpus_dir, tokenizer_dir, tmp_path, capsys
     assert _run("cache", *inputs, "--num_files=1", f"--instructions=alpaca={file}") == 0
     assert "Cache of 55 tasks" in capsys.readouterr().out
     assert (tmp_path / "c" / "instruction_alpaca" / "COMPLETED").exists()
+
+
+def test_instructions_are_cached_without_a_corpus(tokenizer_dir, tmp_path, capsys):  # noqa: F811
+    file = tmp_path / "alpaca.json"
+    file.write_text('[{"instruction": "Say a.", "output": "a"}]')
+    out = (f"--tokenizer={tokenizer_dir}", f"--out={tmp_path / 'c'}")
+    assert _run("cache", *out, f"--instructions=alpaca={file}") == 0
+    assert "Cache of 1 tasks" in capsys.readouterr().out
+    origin = json.loads((tmp_path / "c" / "origin.json").read_text())
+    assert set(origin) == {"tokenizer", "instruction_alpaca"}
+    assert _run("cache", *out) == 2
+    assert "nothing to cache: give --corpus, or --instructions" in capsys.readouterr().err
+
+
+def test_a_corpus_is_cached_with_codegens_tokenizer(corpus_dir, codegen_dir, tmp_path, capsys):  # noqa: F811
+    inputs = (f"--corpus={corpus_dir}", f"--tokenizer={codegen_dir}")
+    assert _run("cache", *inputs, f"--out={tmp_path}", "--num_files=1") == 0
+    assert "Cache of 54 tasks" in capsys.readouterr().out
 
 
 def test_instructions_without_a_name_are_refused(corpus_dir, tokenizer_dir, tmp_path, capsys):  # noqa: F811

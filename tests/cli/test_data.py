@@ -5,7 +5,13 @@ import json
 import pytest
 
 from codet5p_jax.cli.data import parse_lengths
-from tests.corpora import corpus_dir, registry, tokenizer, tokenizer_dir  # noqa: F401
+from tests.corpora import (  # noqa: F401
+    codegen_dir,
+    corpus_dir,
+    registry,
+    tokenizer,
+    tokenizer_dir,
+)
 
 pytestmark = pytest.mark.usefixtures("registry")
 STAGE1 = "--gin_file=recipes/quickstart_stage1.gin"
@@ -66,10 +72,29 @@ def test_gin_binds_files_of_instructions(codet5p, folders, tmp_path):
     assert code == 0 and "targets with loss, " in shown, error
 
 
+def test_instructions_are_shown_without_a_corpus_with_codegens_tokenizer(
+    codet5p,
+    codegen_dir,  # noqa: F811
+    tmp_path,
+):
+    records = [{"instruction": f"Say {i}.", "output": f"number {i}"} for i in range(30)]
+    (tmp_path / "say.json").write_text(json.dumps(records))
+    code, shown, error = codet5p(
+        *("data", "preview", "--task=instruction", "--n=1", f"--tokenizer_dir={codegen_dir}"),
+        f"--instructions=say={tmp_path / 'say.json'}",
+    )
+    assert code == 0, error
+    inputs, _, rest = shown.partition("targets without loss, ")
+    read, _, answered = rest.partition("targets with loss, ")
+    assert "\nBelow is an" in inputs and inputs.endswith("### Response:\n")
+    assert "\nBelow is an" in read and read.endswith("### Response:\n")
+    assert "\nnumber " in answered and answered.strip().endswith("<|endoftext|>")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--task=unimodal"], "Give --corpus_dir and --tokenizer_dir, or a recipe"),
+        (["--task=unimodal"], "Give --corpus_dir (or --instructions) and --tokenizer"),
         (["--task=unimodal", "--n=0"], "--n is 0; it must be 1 or more"),
         (["--task=unimodal", "--gin_file=recipes/stage3.gin"], "No gin file 'recipes/stage3.gin'"),
         (["--task=unimodal", "--gin_file=models/codet5p_220m.gin"], "is no recipe of `codet5p tr"),

@@ -109,13 +109,28 @@ def test_packed_instructions_have_a_loss_on_their_answers_too(corpus_dir, files,
     assert read[0]["decoder_segment_ids"].max() > 2
 
 
+def test_instructions_are_registered_without_a_corpus(tokenizer_dir, files, tokenizer):
+    tasks.register(None, tokenizer_dir, instruction_files=files)
+    assert seqio.MixtureRegistry.names() == {"instruction"}
+    assert set(tasks.origin(None, tokenizer, files)) == {
+        *("tokenizer", "instruction_small", "instruction_large")
+    }
+
+
+def test_neither_a_corpus_nor_instructions_are_refused(tokenizer_dir):
+    with pytest.raises(ValueError, match=r"nothing to register.* Give corpus_dir"):
+        tasks.register(None, tokenizer_dir)
+
+
 def test_registering_twice_alike_does_nothing_and_others_are_refused(
-    corpus_dir, tokenizer_dir, files
+    corpus_dir, tokenizer_dir, codegen_dir, files
 ):
     for _ in range(2):
         _register(corpus_dir, tokenizer_dir, files)
     with pytest.raises(ValueError, match=r"are registered already.*Use another process"):
         _register(corpus_dir, tokenizer_dir, {"small": files["small"]})
+    with pytest.raises(ValueError, match=r"are registered already .* tokenizer .*, now "):
+        tasks.register(None, codegen_dir, instruction_files=files)
 
 
 def test_a_cache_of_other_instructions_is_refused(
