@@ -17,6 +17,7 @@ from typing import Any
 from codet5p_jax.cli.precompile_figures import Figures, fits, versions
 from codet5p_jax.cli.precompile_tables import mesh_text, needed_text
 from codet5p_jax.cli.precompile_trials import Outcome, compile_in_child
+from codet5p_jax.cli.quantities import counted_text
 from codet5p_jax.cli.quiet import silenced_stderr
 from codet5p_jax.cli.results import now, write_results
 from codet5p_jax.training.ahead_of_time import topology_devices
@@ -200,12 +201,12 @@ def _row(recipe: str, phase: Figures) -> Sequence[str]:
         *about,
         f"{phase['hbm_bytes'] / GIB:.2f} of {phase['usable_hbm_bytes'] / GIB:.2f}",
         f"{phase['spare']:.0%}",
-        f"{phase['flops'] / 1e12:.1f} ({phase['model_flops'] / 1e12:.1f})",
+        f"{phase['flops'] / 1e12:.1f} ({counted_text(phase['model_flops'], _tera)})",
         f"{phase['hbm_traffic_bytes'] / 1e9:,.0f}",
         *_messages(phase["collectives"]),
         f"{phase['step_seconds'] * 1e3:,.0f}",
         phase["limit"],
-        f"{phase['mfu_bound']:.0%}",
+        counted_text(phase["mfu_bound"], "{:.0%}".format),
         f"{phase['compile_seconds']:.0f}",
     ]
 
@@ -215,6 +216,10 @@ def _messages(collectives: Sequence[Mapping[str, Any]]) -> Sequence[str]:
     reduced = sum(e["operand_bytes"] for e in collectives if e["kind"] == "all-reduce")
     others = sum(e["operand_bytes"] for e in collectives if e["kind"] != "all-reduce")
     return f"{reduced / 1e9:.2f}", f"{others / 1e9:.2f}"
+
+
+def _tera(flops: float) -> str:
+    return f"{flops / 1e12:.1f}"
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def serve_steps(variant: Variant) -> None:
     from flax import linen as nn
 
     from codet5p_jax.models.codet5p import CodeT5p
-    from codet5p_jax.models.config import model_config
+    from codet5p_jax.models.sizes import model_config
     from codet5p_jax.objectives.seq2seq import Seq2SeqObjective
     from codet5p_jax.training.curriculum import Stream
     from codet5p_jax.training.loss_guard import STOP_ON_NON_FINITE, guarded_step

@@ -6,8 +6,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from codet5p_jax.models.config import T5Config
-from codet5p_jax.tokenizer import CodeTokenizer
+from codet5p_jax.models.encoder_decoder import ModelConfig, config_from_dict
+from codet5p_jax.tokenizer import Tokenizer, load_tokenizer
 from codet5p_jax.training.checkpoints import load_metadata, load_params, newest_step
 
 
@@ -24,8 +24,8 @@ class Checkpoint:
     """
 
     params: Mapping[str, Any]
-    config: T5Config
-    tokenizer: CodeTokenizer
+    config: ModelConfig
+    tokenizer: Tokenizer
     metadata: Mapping[str, Any]
     step: int
 
@@ -49,7 +49,7 @@ def load_checkpoint(
     """
     model_dir = pathlib.Path(model_dir)
     metadata = load_metadata(model_dir, step)
-    config = T5Config.from_dict(metadata["model"])
+    config = config_from_dict(metadata["model"])
     tokenizer = _tokenizer(model_dir, metadata.get("tokenizer"), tokenizer_dir)
     found = newest_step(model_dir) if step is None else step
     assert found is not None  # else load_metadata had raised
@@ -69,7 +69,7 @@ def recorded_path(entry: Mapping[str, Any] | None) -> pathlib.Path | None:
 
 def _tokenizer(
     model_dir: pathlib.Path, recorded: Mapping[str, Any] | None, given: str | os.PathLike | None
-) -> CodeTokenizer:
+) -> Tokenizer:
     places = [given] if given else [recorded_path(recorded), model_dir / "tokenizer"]
     folders = [pathlib.Path(place) for place in places if place]
     folder = next((folder for folder in folders if folder.is_dir()), None)
@@ -78,7 +78,7 @@ def _tokenizer(
             f"The tokenizer of {model_dir} is not at {' or '.join(map(str, folders))}. "
             "Say where it lies with tokenizer_dir (--tokenizer_dir=DIR)."
         )
-    tokenizer = CodeTokenizer.from_directory(folder)
+    tokenizer = load_tokenizer(folder)
     if recorded and tokenizer.fingerprint != recorded["fingerprint"]:
         raise ValueError(
             f"{model_dir} was trained with tokenizer {recorded['fingerprint']}, but {folder} holds "

@@ -18,7 +18,7 @@ from codet5p_jax.interop.huggingface import fitting_tokenizer, import_t5
 from codet5p_jax.models.codet5p import CodeT5p
 from codet5p_jax.retrieval.embed import embed_tokens, token_rows
 from codet5p_jax.retrieval.rerank import match_probabilities
-from codet5p_jax.tokenizer import CodeTokenizer
+from codet5p_jax.tokenizer import Tokenizer, load_tokenizer
 from codet5p_jax.typing import PyTree
 
 INPUT_MULTIPLE = 64  # inputs are padded to it, so that few shapes are compiled
@@ -40,7 +40,7 @@ class LoadedModel:
 
     model: CodeT5p
     params: PyTree
-    tokenizer: CodeTokenizer
+    tokenizer: Tokenizer
 
     @property
     def bound(self) -> CodeT5p:
@@ -48,14 +48,14 @@ class LoadedModel:
         return self.model.bind({"params": self.params})
 
     def tokens(self, texts: Sequence[str], *, length: int = 512) -> Tokens:
-        """Returns ``<s> text </s>`` per row, padded with 0 to the longest.
+        """Returns ``<s> text </s>`` per row, padded to the longest.
 
         Args:
             texts: Code or other text.
             length: Longer rows are cut to it, `</s>` kept.
         """
         rows = token_rows(texts, self.tokenizer, length=length)
-        return rows[:, : int(np.sum(rows != 0, axis=1).max(initial=0))]
+        return rows[:, : int(np.sum(rows != self.tokenizer.pad_id, axis=1).max(initial=0))]
 
     def embed(
         self, texts: Sequence[str], *, length: int = 512
@@ -113,8 +113,8 @@ class LoadedModel:
 
         Args:
             texts: What to start from.
-            task: What to ask: "complete", "continue", "denoise", "code_to_text" or "text_to_code"
-                (decoding/prompts.py).
+            task: What to ask: "complete", "continue", "continue_both", "denoise", "code_to_text" or
+                "text_to_code" (decoding/prompts.py).
             max_length: New tokens at most.
             sample: Chooses each token: `greedy` or a `Sampler`.
             samples: Results per text.
@@ -130,15 +130,28 @@ class LoadedModel:
         generations = generate(
             self.model,
             self.params,
-            _encoder_rows(prompts),
+            self._encoder_rows(prompts),
             max_length=int(starts.max()) + max_length,
             sample=sample,
-            prompt=_padded([prompt.decoder_prompt for prompt in prompts]),
+            prompt=self._padded([prompt.decoder_prompt for prompt in prompts]),
             samples=samples,
             rng=rng,
         )
         rows = zip(np.asarray(generations.tokens), starts, strict=True)
         return [self._text(row[start : start + max_length].tolist()) for row, start in rows]
+
+    def _encoder_rows(self, prompts: Sequence[Prompt]) -> Tokens:
+        longest = max(len(prompt.encoder_input_tokens) for prompt in prompts)
+        width = -(-longest // INPUT_MULTIPLE) * INPUT_MULTIPLE
+        return self._padded([prompt.encoder_input_tokens for prompt in prompts], width=width)
+
+    def _padded(self, rows: Sequence[Sequence[int]], *, width: int | None = None) -> Tokens:
+        """Returns the rows padded to `width`, or to the longest."""
+        shape = [len(rows), width or max(map(len, rows))]
+        padded = np.full(shape, self.tokenizer.pad_id, np.int32)
+        for row, tokens in zip(padded, rows, strict=True):
+            row[: len(tokens)] = tokens
+        return padded
 
     def _text(self, tokens: Sequence[int]) -> str:
         """Text of `tokens`; sentinels, which denoising answers with, are shown."""
@@ -173,7 +186,7 @@ def load_model(
                 "or give the MODEL_DIR."
             )
         params, config = import_t5(folder)
-        tokenizer = CodeTokenizer.from_directory(pathlib.Path(tokenizer_dir or folder))
+        tokenizer = load_tokenizer(pathlib.Path(tokenizer_dir or folder))
     else:
         checkpoint = load_checkpoint(folder, step=step, tokenizer_dir=tokenizer_dir)
         params, config = dict(checkpoint.params), checkpoint.config
@@ -183,17 +196,3 @@ def load_model(
         params=jax.tree.map(jnp.asarray, params),
         tokenizer=fitting_tokenizer(tokenizer, config.vocab_size),
     )
-
-
-def _encoder_rows(prompts: Sequence[Prompt]) -> Tokens:
-    longest = max(len(prompt.encoder_input_tokens) for prompt in prompts)
-    width = -(-longest // INPUT_MULTIPLE) * INPUT_MULTIPLE
-    return _padded([prompt.encoder_input_tokens for prompt in prompts], width=width)
-
-
-def _padded(rows: Sequence[Sequence[int]], *, width: int | None = None) -> Tokens:
-    """Returns the rows padded with 0 to `width`, or to the longest."""
-    padded = np.zeros([len(rows), width or max(map(len, rows))], np.int32)
-    for row, tokens in zip(padded, rows, strict=True):
-        row[: len(tokens)] = tokens
-    return padded

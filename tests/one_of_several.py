@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from codet5p_jax.models.codet5p import CodeT5p
-from codet5p_jax.models.config import model_config
+from codet5p_jax.models.sizes import model_config
 from codet5p_jax.objectives.bimodal import BimodalObjective
 from codet5p_jax.objectives.seq2seq import Seq2SeqObjective
 from codet5p_jax.training.cluster import find_cluster

@@ -8,7 +8,7 @@ import pytest
 from flax import linen as nn
 
 from codet5p_jax.models.codet5p import abstract_params
-from codet5p_jax.models.config import model_config
+from codet5p_jax.models.sizes import model_config
 from codet5p_jax.tokenizer import train_tokenizer
 from codet5p_jax.training.checkpoints import save_params
 

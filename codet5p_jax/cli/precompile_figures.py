@@ -213,7 +213,7 @@ def _costs(step: CompiledStep) -> dict[str, Any]:
         "seconds": step.roofline.seconds,
         "limit": step.roofline.limit,
         "step_seconds": step.roofline.step_seconds,
-        "mfu_bound": step.roofline.mfu_bound(step.model_flops),
+        "mfu_bound": step.model_flops and step.roofline.mfu_bound(step.model_flops),
         "heaviest": [dataclasses.asdict(entry) for entry in heaviest],
     }
 

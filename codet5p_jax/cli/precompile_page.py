@@ -8,7 +8,7 @@ from typing import Any
 
 from codet5p_jax.cli.precompile_figures import Figures
 from codet5p_jax.cli.precompile_tables import WAYS_OUT, collective_text, mesh_text, needed_text
-from codet5p_jax.cli.quantities import amount_text, duration_text, memory_text
+from codet5p_jax.cli.quantities import amount_text, counted_text, duration_text, memory_text
 from codet5p_jax.evaluation.charts import bar
 from codet5p_jax.evaluation.markup import Markup, definitions, folded, join, table, tag
 
@@ -78,7 +78,7 @@ def _phase(figures: Figures) -> Markup:
 def _tiles(figures: Figures) -> Markup:
     facts = {
         "least time of a step": duration_text(figures["step_seconds"]),
-        "MFU, at most": f"{figures['mfu_bound']:.1%}",
+        "MFU, at most": counted_text(figures["mfu_bound"], "{:.1%}".format),
         "limited by": figures["limit"],
         "HBM to spare": f"{figures['spare']:.0%}",
         "compiled in": f"{figures['compile_seconds']:.0f} s",
@@ -192,7 +192,8 @@ def _marked(text: str, *, is_limit: bool) -> Markup:
 
 
 def _share(figures: Figures) -> str:
-    return f"{figures['model_flops'] / figures['flops']:.0%}"
+    model = figures["model_flops"]
+    return counted_text(model and model / figures["flops"], "{:.0%}".format)
 
 
 def _sent(figures: Figures, *, across_slices: bool) -> str:

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from codet5p_jax.cli.precompile_figures import Figures
-from codet5p_jax.cli.quantities import amount_text, duration_text, memory_text
+from codet5p_jax.cli.quantities import amount_text, counted_text, duration_text, memory_text
 
 WAYS_OUT = (
     "Try more MICROBATCHES, a CHUNK_LENGTH, a file of gin/remat, PARAMETER_PARTITIONING_DIMS=2, "
@@ -49,7 +49,7 @@ def phase_rows(figures: Figures) -> list[tuple[str, str]]:
         ("of which state", memory_text(figures["state_bytes"])),
         ("HBM there", f"{there}, {figures['spare']:.0%} spare"),
         ("FLOPs", amount_text(figures["flops"], "")),
-        ("of which the model's", amount_text(figures["model_flops"], "")),
+        ("of which the model's", counted_text(figures["model_flops"], amount_text)),
         ("read and written in HBM", amount_text(figures["hbm_traffic_bytes"], "B")),
         *(
             (
@@ -64,7 +64,7 @@ def phase_rows(figures: Figures) -> list[tuple[str, str]]:
             if seconds
         ),
         ("limited by", figures["limit"]),
-        ("MFU, at most", f"{figures['mfu_bound']:.1%}"),
+        ("MFU, at most", counted_text(figures["mfu_bound"], "{:.1%}".format)),
         ("compiled in", f"{figures['compile_seconds']:.0f} s"),
         *(
             [("saved", f"{figures['saved']}, {amount_text(figures['saved_bytes'], 'B')}")]

@@ -1,5 +1,7 @@
 """Quantities in words, in the unit that shows three digits of them: toys are small, pods large."""
 
+from collections.abc import Callable
+
 from codet5p_jax.training.chips import GIB
 
 _BINARY = (("GiB", GIB), ("MiB", 2**20), ("KiB", 2**10))
@@ -18,7 +20,7 @@ def memory_text(size: int | float) -> str:
     return f"{size:,.0f} B"
 
 
-def amount_text(amount: int | float, unit: str) -> str:
+def amount_text(amount: int | float, unit: str = "") -> str:
     """Returns an amount to three digits, such as "1.23 GB" or "600 MB".
 
     Args:
@@ -29,6 +31,11 @@ def amount_text(amount: int | float, unit: str) -> str:
         if amount >= factor:
             return f"{_three_digits(amount / factor)} {prefix}{unit}"
     return f"{amount:,.0f} {unit}".rstrip()
+
+
+def counted_text(value: float | None, text: Callable[[float], str]) -> str:
+    """Returns `text` of a value that is not counted where some parameters are frozen: None."""
+    return "not counted" if value is None else text(value)
 
 
 def duration_text(seconds: int | float) -> str:

@@ -1,8 +1,8 @@
 """Generates token by token with a key-value cache, in one compiled loop.
 
-The decoder starts from `<pad>` (id 0, T5's decoder start), which is no part of the result. A prompt
-is forced: its tokens are fed and returned as they are, and the model continues behind them, each
-row behind its own prompt. A row ends with `</s>`; behind it stand zeros.
+The decoder starts from the config's `start_id`, which is no part of the result. A prompt is forced:
+its tokens are fed and returned as they are, and the model continues behind them, each row behind
+its own prompt. A row ends with `</s>`; behind it stands padding.
 """
 
 from collections.abc import Callable
@@ -19,15 +19,12 @@ from codet5p_jax.decoding.sampling import Sample, greedy
 from codet5p_jax.models.codet5p import CodeT5p
 from codet5p_jax.typing import PyTree
 
-START_ID = 0
-EOS_ID = 2
-
 
 class Generations(struct.PyTreeNode):
     """Generated sequences, prompts included.
 
     Attributes:
-        tokens: Ids up to and with `</s>`, then zeros. Rows are those of the inputs, or with
+        tokens: Ids up to and with `</s>`, then padding. Rows are those of the inputs, or with
             several samples per prompt, all samples of the first input, then of the second, ...
         lengths: Tokens of each row, `</s>` counted; the maximum where a row did not end.
     """
@@ -56,7 +53,7 @@ def generate(
     sample: Sample = greedy,
     prompt: Int[Array | np.ndarray, "prompts prompt_length"] | None = None,
     samples: int = 1,
-    eos_id: int = EOS_ID,
+    eos_id: int | None = None,
     rng: jax.Array | None = None,
 ) -> Generations:
     """Returns `samples` continuations of every prompt; compiled once per shape and sampler.
@@ -64,12 +61,12 @@ def generate(
     Args:
         model: The model.
         params: Its parameters.
-        encoder_input_tokens: What the encoder reads, padded with 0 behind.
+        encoder_input_tokens: What the encoder reads, padded behind with the config's `pad_id`.
         max_length: Tokens to return at most, prompt included.
         sample: Chooses the next token from the logits: `greedy` or a `Sampler`.
-        prompt: First tokens of each result, padded with 0 behind; without the decoder start.
+        prompt: First tokens of each result, padded behind; without the decoder start.
         samples: Results per row of the inputs. The encoder runs once for all of them.
-        eos_id: Token that ends a sequence.
+        eos_id: Token that ends a sequence; None: the config's.
         rng: Randomness for sampling; not needed for `greedy`.
 
     Raises:
@@ -79,7 +76,12 @@ def generate(
     inputs = jnp.asarray(encoder_input_tokens, jnp.int32)
     forced = jnp.zeros([inputs.shape[0], 0], jnp.int32) if prompt is None else jnp.asarray(prompt)
     _check(inputs, forced, max_length=max_length, samples=samples)
-    forced = jnp.pad(forced.astype(jnp.int32), ((0, 0), (0, max_length - forced.shape[1])))
+    forced = jnp.pad(
+        forced.astype(jnp.int32),
+        ((0, 0), (0, max_length - forced.shape[1])),
+        constant_values=model.config.pad_id,
+    )
+    eos_id = model.config.eos_id if eos_id is None else eos_id
     rng = jax.random.key(0) if rng is None else rng
     return _generate(model, sample, samples, eos_id, params, inputs, forced, rng)
 
@@ -88,7 +90,7 @@ def _check(inputs: jax.Array, prompt: jax.Array, *, max_length: int, samples: in
     if prompt.shape[0] != inputs.shape[0]:
         raise ValueError(
             f"The prompt has {prompt.shape[0]} rows, the encoder's input {inputs.shape[0]}; "
-            "give one prompt per row, padded with 0 behind."
+            "give one prompt per row, padded behind."
         )
     if prompt.shape[1] > max_length:
         raise ValueError(
@@ -115,6 +117,7 @@ def _generate(
     encoded = repeat(apply(inputs, method=model.encode))
     inputs, forced = repeat(inputs), repeat(forced)
     rows, max_length = forced.shape
+    start_id, pad_id = model.config.start_id, model.config.pad_id
 
     def go_on(state: _Decoding) -> Bool[Array, ""]:
         return (state.step < max_length) & ~state.ended.all()
@@ -125,17 +128,18 @@ def _generate(
         )
         logits = apply(hidden, method=model.logits)[:, 0]  # [rows, vocab]
         drawn = sample(logits, jax.random.fold_in(rng, state.step))
-        return _append(state, drawn, forced=forced, eos_id=eos_id).replace(cache=cache)
+        moved = _append(state, drawn, forced=forced, eos_id=eos_id, pad_id=pad_id)
+        return moved.replace(cache=cache)
 
     final = jax.lax.while_loop(
         go_on,
         decode_next,
         _Decoding(
             step=jnp.int32(0),
-            last=jnp.full([rows], START_ID, jnp.int32),
+            last=jnp.full([rows], start_id, jnp.int32),
             ended=jnp.zeros([rows], bool),
             lengths=jnp.zeros([rows], jnp.int32),
-            tokens=jnp.zeros([rows, max_length], jnp.int32),
+            tokens=jnp.full([rows, max_length], pad_id, jnp.int32),
             cache=apply(rows, max_length, encoded, method=model.init_cache),
         ),
     )
@@ -148,16 +152,18 @@ def _append(
     *,
     forced: Int[Array, "rows targets"],
     eos_id: int,
+    pad_id: int,
 ) -> _Decoding:
     """Writes this step's tokens: the prompt's where it has one, else the drawn ones."""
     prompted = jax.lax.dynamic_index_in_dim(forced, state.step, axis=1, keepdims=False)
-    token = jnp.where(prompted != 0, prompted, drawn)
-    token = jnp.where(state.ended, 0, token)
+    is_prompt = prompted != pad_id
+    token = jnp.where(is_prompt, prompted, drawn)
+    token = jnp.where(state.ended, pad_id, token)
     return state.replace(
         step=state.step + 1,
         last=token,
         # `</s>` inside a prompt, such as between two sequences, does not end the row
-        ended=state.ended | ((token == eos_id) & (prompted == 0)),
+        ended=state.ended | ((token == eos_id) & ~is_prompt),
         lengths=state.lengths + ~state.ended,
         tokens=jax.lax.dynamic_update_index_in_dim(state.tokens, token, state.step, axis=1),
     )

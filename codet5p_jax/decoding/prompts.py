@@ -3,15 +3,20 @@
 denoise         <s> text with <extra_id_0> </s>      <s>
 complete        [CLM] text                           <s>
 continue        [CLM]                                <s> text
+continue_both   text                                 text
 code_to_text    <s> code </s>                        [TDEC]
 text_to_code    <s> text </s>                        [CDEC]
+
+`<s>` of the decoder is the tokenizer's `target_prefix`: with CodeGen's, nothing, since the decoder
+starts from the same id. `continue_both` is how the released 2B, 6B and 16B are asked: their decoder
+is a language model that reads from left to right, and their encoder reads the same text.
 """
 
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
 
-from codet5p_jax.tokenizer import NUM_SENTINELS, CodeTokenizer
+from codet5p_jax.tokenizer import NUM_SENTINELS, Tokenizer
 
 _SENTINEL = re.compile(r"<extra_id_(\d{1,2})>")
 
@@ -29,44 +34,51 @@ class Prompt:
     decoder_prompt: tuple[int, ...]
 
 
-def denoise(text: str, tokenizer: CodeTokenizer) -> Prompt:
+def denoise(text: str, tokenizer: Tokenizer) -> Prompt:
     """Asks for what `<extra_id_0>`, `<extra_id_1>`, ... stand for; they become ids, not text."""
     ids = [tokenizer.bos_id, *_encode_with_sentinels(text, tokenizer), tokenizer.eos_id]
-    return Prompt(encoder_input_tokens=tuple(ids), decoder_prompt=(tokenizer.bos_id,))
+    return Prompt(encoder_input_tokens=tuple(ids), decoder_prompt=tokenizer.target_prefix)
 
 
-def complete(text: str, tokenizer: CodeTokenizer) -> Prompt:
+def complete(text: str, tokenizer: Tokenizer) -> Prompt:
     """Asks for the rest of a file that begins with `text`, which the encoder reads."""
     ids = (tokenizer.clm_id, *tokenizer.encode(text))
-    return Prompt(encoder_input_tokens=ids, decoder_prompt=(tokenizer.bos_id,))
+    return Prompt(encoder_input_tokens=ids, decoder_prompt=tokenizer.target_prefix)
 
 
-def continue_text(text: str, tokenizer: CodeTokenizer) -> Prompt:
+def continue_text(text: str, tokenizer: Tokenizer) -> Prompt:
     """Asks for the same, with `text` in the decoder: the model is a language model."""
-    prompt = (tokenizer.bos_id, *tokenizer.encode(text))
+    prompt = (*tokenizer.target_prefix, *tokenizer.encode(text))
     return Prompt(encoder_input_tokens=(tokenizer.clm_id,), decoder_prompt=prompt)
 
 
-def code_to_text(code: str, tokenizer: CodeTokenizer) -> Prompt:
+def continue_in_both(text: str, tokenizer: Tokenizer) -> Prompt:
+    """Asks for the same, with `text` in the encoder, too, and no special token around it there."""
+    ids = tuple(tokenizer.encode(text))
+    return Prompt(encoder_input_tokens=ids, decoder_prompt=(*tokenizer.target_prefix, *ids))
+
+
+def code_to_text(code: str, tokenizer: Tokenizer) -> Prompt:
     """Asks for the documentation of `code`; for models of two stages."""
     return _translate(code, tokenizer, first=tokenizer.tdec_id)
 
 
-def text_to_code(text: str, tokenizer: CodeTokenizer) -> Prompt:
+def text_to_code(text: str, tokenizer: Tokenizer) -> Prompt:
     """Asks for code that does what `text` says; for models of two stages."""
     return _translate(text, tokenizer, first=tokenizer.cdec_id)
 
 
-PROMPTS: Mapping[str, Callable[[str, CodeTokenizer], Prompt]] = {
+PROMPTS: Mapping[str, Callable[[str, Tokenizer], Prompt]] = {
     "denoise": denoise,
     "complete": complete,
     "continue": continue_text,
+    "continue_both": continue_in_both,
     "code_to_text": code_to_text,
     "text_to_code": text_to_code,
 }
 
 
-def _translate(text: str, tokenizer: CodeTokenizer, *, first: int) -> Prompt:
+def _translate(text: str, tokenizer: Tokenizer, *, first: int) -> Prompt:
     if first >= tokenizer.vocab_size:
         raise ValueError(
             "This model has no task tokens ([TDEC], [CDEC]): it has not been through stage 2, "
@@ -76,7 +88,7 @@ def _translate(text: str, tokenizer: CodeTokenizer, *, first: int) -> Prompt:
     return Prompt(encoder_input_tokens=ids, decoder_prompt=(first,))
 
 
-def _encode_with_sentinels(text: str, tokenizer: CodeTokenizer) -> list[int]:
+def _encode_with_sentinels(text: str, tokenizer: Tokenizer) -> list[int]:
     assert NUM_SENTINELS == 100  # two digits, as in _SENTINEL
     pieces = _SENTINEL.split(text)  # text, number, text, number, ..., text
     ids = list(tokenizer.encode(pieces[0]))

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax import struct
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
+from codet5p_jax.models.cache import KeysAndValues
 from codet5p_jax.models.dropout import drop
 from codet5p_jax.models.layers import Linear
 from codet5p_jax.models.masks import AttentionMask
@@ -135,18 +135,6 @@ def _sum_over_rows(d_scores, bias):
     return summed[None]
 
 
-class KeysAndValues(struct.PyTreeNode):
-    """What queries attend to, projected and split into heads.
-
-    Attributes:
-        keys: [batch, keys, heads, head_dim].
-        values: [batch, keys, heads, head_dim].
-    """
-
-    keys: jax.Array
-    values: jax.Array
-
-
 class Attention(nn.Module):
     """Projections to heads, attention, and the projection back; no biases.
 
@@ -183,7 +171,8 @@ class Attention(nn.Module):
     def keys_and_values(self, source: Float[Array, "batch keys embed"]) -> KeysAndValues:
         """Returns the projections of `source` that queries attend to."""
         return KeysAndValues(
-            self._split_heads(self.key(source)), self._split_heads(self.value(source))
+            split_heads(self.key(source), self.num_heads),
+            split_heads(self.value(source), self.num_heads),
         )
 
     def __call__(
@@ -196,14 +185,16 @@ class Attention(nn.Module):
         keep: Bool[Array, "batch heads keys"] | None = None,
     ) -> Float[Array, "batch queries embed"]:
         """Returns what the queries at `x` gather from `attended`, of the keys to `keep`."""
-        query = self._split_heads(self.query(x))
+        query = split_heads(self.query(x), self.num_heads)
         keep = None if keep is None else jnp.swapaxes(keep, 1, 2)[..., None]
         values = drop(attended.values, keep, self.dropout_rate)
         h = self.attention(query, attended.keys, values, mask=mask, bias=bias)
         return self.out(h.reshape(*x.shape[:2], -1))
 
-    def _split_heads(
-        self, x: Float[Array, "batch length joined_kv"]
-    ) -> Float[Array, "batch length heads head_dim"]:
-        h = x.reshape(*x.shape[:2], self.num_heads, self.head_dim)
-        return nn.with_logical_constraint(h, ("batch", "length", "heads", "kv"))
+
+def split_heads(
+    x: Float[Array, "batch length joined_kv"], num_heads: int
+) -> Float[Array, "batch length heads head_dim"]:
+    """Returns `x` with the heads as an axis of their own."""
+    h = x.reshape(*x.shape[:2], num_heads, -1)
+    return nn.with_logical_constraint(h, ("batch", "length", "heads", "kv"))

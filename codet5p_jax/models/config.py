@@ -1,25 +1,23 @@
-"""Shape of a model, and the published sizes by name."""
+"""Shape of a T5."""
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
 from codet5p_jax.models.attention import AttentionFunction, dot_product_attention
-from codet5p_jax.models.function_names import function_from_name, function_name
-from codet5p_jax.models.layers import gelu_new
-
-VOCAB_MULTIPLE = 128  # lanes of a TPU register, and divisible by any usual mesh axis
-TASK_TOKENS = 3  # [ENC], [TDEC], [CDEC]: the last rows of a two-stage model's vocabulary
-
-# Fields that say how to compute, not what: models that differ in these alone share checkpoints.
-EXECUTION_FIELDS = frozenset(
-    {"scan_unroll", "remat_policy", "attention", "dtype", "dropout_rate", "embedding_stddev"}
+from codet5p_jax.models.config_fields import (
+    check_at_least,
+    fields_from_json,
+    fields_to_json,
 )
+from codet5p_jax.models.layers import gelu_new
+from codet5p_jax.models.vocabulary import padded_rows
+
+TASK_TOKENS = 3  # [ENC], [TDEC], [CDEC]: the last rows of a two-stage model's vocabulary
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,7 +27,8 @@ class T5Config:
     Attributes:
         vocab_size: Rows of the token embedding that have a meaning.
         embed_dim: Width of the residual stream (d_model).
-        num_encoder_layers: Layers of the encoder (num_layers).
+        num_encoder_layers: Layers of the encoder (num_layers); 0: the decoder alone, as half of
+            an EncoderDecoderConfig.
         num_decoder_layers: Layers of the decoder; 0: the model is an encoder alone.
         num_heads: Attention heads per layer.
         head_dim: Width of one head (d_kv); free of embed_dim in T5.
@@ -51,6 +50,11 @@ class T5Config:
         attention: The attention function (codet5p_jax.models.attention).
         dtype: Dtype of the computation; parameters are float32.
     """
+
+    pad_id: ClassVar[int] = 0
+    start_id: ClassVar[int] = 0  # the decoder reads the padding id first
+    eos_id: ClassVar[int] = 2
+    clm_id: ClassVar[int] = 3  # [CLM], the reused <unk>: asks the decoder to continue
 
     vocab_size: int
     embed_dim: int
@@ -77,13 +81,11 @@ class T5Config:
     def __post_init__(self):
         if self.activation is None:
             object.__setattr__(self, "activation", gelu_new if self.gated_mlp else nn.relu)
-        for name, least in _LEAST.items():
-            if getattr(self, name) < least:
-                raise ValueError(
-                    f"T5Config.{name} is {getattr(self, name)}; it must be at least {least}."
-                )
+        check_at_least(self, _LEAST)
         if not 0 <= self.dropout_rate < 1:
             raise ValueError(f"T5Config.dropout_rate is {self.dropout_rate}; expected 0 <= it < 1.")
+        if not self.num_encoder_layers + self.num_decoder_layers:
+            raise ValueError("T5Config has neither encoder nor decoder layers; give it some.")
         if self.matching_head and not self.num_decoder_layers:
             raise ValueError(
                 "T5Config.matching_head reads the decoder, but num_decoder_layers is 0. Set "
@@ -107,8 +109,18 @@ class T5Config:
 
     @property
     def padded_vocab_size(self) -> int:
-        """Rows of the embedding as allocated: vocab_size rounded up to a multiple of 128."""
-        return -(-self.vocab_size // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+        """Rows of the embedding as allocated."""
+        return padded_rows(self.vocab_size)
+
+    @property
+    def mlp_matrices(self) -> int:
+        """Kernels of a feed-forward block."""
+        return 3 if self.gated_mlp else 2
+
+    @property
+    def logits_path(self) -> tuple[str, ...]:
+        """Path of the parameters that the logits depend on."""
+        return ("token_embedder" if self.tie_embeddings else "lm_head",)
 
     @property
     def match_id(self) -> int:
@@ -119,7 +131,7 @@ class T5Config:
         """Returns the number of parameters, padding rows of the vocabulary not counted."""
         d, joined = self.embed_dim, self.num_heads * self.head_dim
         attention = 4 * d * joined  # query, key, value, out
-        mlp = (3 if self.gated_mlp else 2) * d * self.mlp_dim
+        mlp = self.mlp_matrices * d * self.mlp_dim
         bias_table = self.relative_position_buckets * self.num_heads
         # each layer's blocks and their norms, the bias table, the final norm
         encoder = self.num_encoder_layers * (attention + mlp + 2 * d) + bias_table + d
@@ -130,7 +142,7 @@ class T5Config:
         matching = (d + 1) * 2 if self.matching_head else 0
         return (
             embeddings * self.vocab_size * d
-            + encoder
+            + (self.num_encoder_layers > 0) * encoder
             + has_decoder * decoder
             + projection
             + matching
@@ -142,11 +154,7 @@ class T5Config:
         Raises:
             ValueError: A function has no name (a lambda, say).
         """
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        for name in _FUNCTIONS & values.keys():
-            if values[name] is not None:
-                values[name] = function_name(values[name])
-        return {**values, "dtype": jnp.dtype(self.dtype).name}
+        return fields_to_json(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "T5Config":
@@ -155,27 +163,13 @@ class T5Config:
         Raises:
             ValueError: A field is unknown, or a function cannot be found.
         """
-        known = [field.name for field in dataclasses.fields(cls)]
-        unknown = [name for name in values if name not in known]
-        if unknown:
-            raise ValueError(
-                f"T5Config has no field {unknown[0]!r}{_nearest(unknown[0], known)} "
-                f"Fields: {', '.join(known)}. Was this file written by a newer version?"
-            )
-        values = dict(values)
-        for name in _FUNCTIONS & values.keys():
-            if isinstance(values[name], str):
-                values[name] = function_from_name(values[name])
-        if "dtype" in values:
-            values["dtype"] = jnp.dtype(values["dtype"]).type
-        return cls(**values)
+        return fields_from_json(cls, values)
 
 
-_FUNCTIONS = {"activation", "remat_policy", "attention"}
 _LEAST = {
     "vocab_size": 4,
     "embed_dim": 1,
-    "num_encoder_layers": 1,
+    "num_encoder_layers": 0,
     "num_decoder_layers": 0,
     "num_heads": 1,
     "head_dim": 1,
@@ -183,77 +177,3 @@ _LEAST = {
     "relative_position_buckets": 4,
     "scan_unroll": 1,
 }
-
-_BASE = T5Config(
-    vocab_size=32_100,
-    embed_dim=768,
-    num_encoder_layers=12,
-    num_decoder_layers=12,
-    num_heads=12,
-    head_dim=64,
-    mlp_dim=3072,
-)
-
-MODELS: dict[str, T5Config] = {
-    # 400 + 100 sentinels + 3 task tokens; sizes all different, so that no swapped axis fits
-    "codet5p_test": T5Config(
-        vocab_size=503,
-        embed_dim=16,
-        num_encoder_layers=2,
-        num_decoder_layers=2,
-        num_heads=3,
-        head_dim=8,
-        mlp_dim=32,
-        projection_dim=12,
-        matching_head=True,
-    ),
-    "codet5p_quickstart": T5Config(
-        vocab_size=4_103,
-        embed_dim=128,
-        num_encoder_layers=2,
-        num_decoder_layers=2,
-        num_heads=4,
-        head_dim=32,
-        mlp_dim=512,
-        projection_dim=128,
-        matching_head=True,
-        embedding_stddev=0.1,  # a short run with AdamW cannot move one of 1
-        dropout_rate=0.0,  # minutes of training see nothing often enough to overfit
-        scan_unroll=2,  # on CPU an unrolled loop runs faster; two layers compile soon
-    ),
-    "codet5p_110m_embedding": dataclasses.replace(
-        _BASE, vocab_size=32_103, num_decoder_layers=0, projection_dim=256
-    ),
-    "codet5p_220m": _BASE,
-    "codet5p_220m_bimodal": dataclasses.replace(
-        _BASE, vocab_size=32_103, projection_dim=256, matching_head=True
-    ),
-    "codet5p_770m": dataclasses.replace(
-        _BASE,
-        embed_dim=1024,
-        num_encoder_layers=24,
-        num_decoder_layers=24,
-        num_heads=16,
-        mlp_dim=4096,
-    ),
-}
-
-
-def model_config(name: str) -> T5Config:
-    """Returns the config called `name`.
-
-    Raises:
-        ValueError: No model has that name.
-    """
-    if name not in MODELS:
-        raise ValueError(
-            f"Unknown model {name!r}{_nearest(name, MODELS)} "
-            f"Known models: {', '.join(sorted(MODELS))}. "
-            "To define your own, pass a T5Config instead of a name."
-        )
-    return MODELS[name]
-
-
-def _nearest(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else "."

@@ -7,10 +7,20 @@ counts whole, as PaLM does and as `dot_product_attention` computes it.
 """
 
 import dataclasses
+import enum
 
 from codet5p_jax.models.config import T5Config
+from codet5p_jax.models.encoder_decoder import EncoderDecoderConfig, HalfConfig, ModelConfig
 
 TRAINED = 3  # a trained pass costs its forward twice more: gradients of activations, of weights
+THROUGH = 2  # as a pass through frozen weights does once more, for the gradient of activations
+
+
+class Trained(enum.Enum):
+    """Which parameters of a model are trained."""
+
+    ALL = "all"
+    BUT_LANGUAGE_MODEL = "all but the decoder's language model"  # paper, section 3.3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,43 +52,64 @@ class DecoderFlops:
         return self.hidden + self.logits
 
 
-def encoder_flops(config: T5Config, *, rows: int, length: int) -> int:
+def encoder_flops(config: ModelConfig, *, rows: int, length: int) -> int:
     """Returns the FLOPs of encoding `rows` sequences of `length` tokens, forward."""
-    return config.num_encoder_layers * rows * _layer_flops(config, length)
+    half = config.encoder if isinstance(config, EncoderDecoderConfig) else config
+    return config.num_encoder_layers * rows * _layer_flops(half, length)
 
 
-def decoder_flops(config: T5Config, *, rows: int, inputs: int, targets: int) -> DecoderFlops:
+def decoder_flops(config: ModelConfig, *, rows: int, inputs: int, targets: int) -> DecoderFlops:
     """Returns the FLOPs of decoding `targets` tokens given `inputs` encoded ones, forward."""
-    projection = _product(config.embed_dim, config.num_heads * config.head_dim)
-    layers = config.num_decoder_layers * rows
+    half = _decoder_half(config)
+    query, key_value = _projections(half)
+    crossing = rows * _crossing_layers(config)
+    widened = rows * inputs * _widening(config)
     return DecoderFlops(
-        layers=layers * _layer_flops(config, targets),
-        cross_keys_and_values=layers * inputs * 2 * projection,
-        cross_queries=layers * targets * 2 * projection,
-        cross_scores=layers * _scores_flops(config, queries=targets, keys=inputs),
-        logits=rows * targets * _product(config.embed_dim, config.vocab_size),
+        layers=config.num_decoder_layers * rows * _layer_flops(half, targets),
+        cross_keys_and_values=crossing * inputs * 2 * key_value + widened,
+        cross_queries=crossing * targets * 2 * query,
+        cross_scores=crossing * _scores_flops(half, queries=targets, keys=inputs),
+        logits=rows * targets * _product(half.embed_dim, config.vocab_size),
     )
 
 
-def projection_flops(config: T5Config, *, rows: int) -> int:
+def projection_flops(config: ModelConfig, *, rows: int) -> int:
     """Returns the FLOPs of projecting `rows` encoded sequences, forward; 0 without projection."""
     return rows * _product(config.embed_dim, config.projection_dim or 0)
 
 
-def matching_head_flops(config: T5Config, *, rows: int) -> int:
+def matching_head_flops(config: ModelConfig, *, rows: int) -> int:
     """Returns the FLOPs of the matching head on `rows` hidden states, forward."""
-    return rows * _product(config.embed_dim, 2)
+    return rows * _product(_decoder_half(config).embed_dim, 2)
 
 
-def seq2seq_training_flops(config: T5Config, *, rows: int, inputs: int, targets: int) -> int:
+def seq2seq_training_flops(
+    config: ModelConfig,
+    *,
+    rows: int,
+    inputs: int,
+    targets: int,
+    trained: Trained = Trained.ALL,
+) -> int:
     """Returns the FLOPs of one training pass, encoder to logits, forward and backward."""
     encoder = encoder_flops(config, rows=rows, length=inputs)
     decoder = decoder_flops(config, rows=rows, inputs=inputs, targets=targets)
-    return TRAINED * (encoder + decoder.total)
+    if trained is Trained.ALL:
+        return TRAINED * (encoder + decoder.total)
+    half, above = _decoder_half(config), _crossing_layers(config) - 1
+    query = rows * targets * _projections(half)[0]
+    scores = _scores_flops(half, queries=targets, keys=targets)
+    # Layers above the first with cross-attention pass gradients on, through frozen weights.
+    passed_on = above * rows * (_layer_flops(half, targets) - scores) * (THROUGH - 1)
+    passed_on += above * rows * scores * (TRAINED - 1)
+    across = decoder.cross_keys_and_values + decoder.cross_queries + decoder.cross_scores
+    # The states below the first one have no gradient, which spares that of one projection.
+    decoder_passes = decoder.layers + passed_on + TRAINED * across - query
+    return TRAINED * encoder + decoder_passes + THROUGH * decoder.logits
 
 
 def bimodal_training_flops(
-    config: T5Config,
+    config: ModelConfig,
     *,
     pairs: int,
     text_length: int,
@@ -135,18 +166,43 @@ def bimodal_training_flops(
     return total
 
 
-def _layer_flops(config: T5Config, length: int) -> int:
+def _decoder_half(config: ModelConfig) -> HalfConfig:
+    return config.decoder if isinstance(config, EncoderDecoderConfig) else config
+
+
+def _crossing_layers(config: ModelConfig) -> int:
+    """Decoder layers with cross-attention."""
+    if isinstance(config, EncoderDecoderConfig) and not isinstance(config.decoder, T5Config):
+        return config.cross_attention_layers
+    return config.num_decoder_layers
+
+
+def _widening(config: ModelConfig) -> int:
+    """FLOPs of taking one encoded token to the width of the decoder."""
+    if isinstance(config, EncoderDecoderConfig) and config.projects_encoded:
+        return _product(config.encoder.embed_dim, config.decoder.embed_dim)
+    return 0
+
+
+def _projections(half: HalfConfig) -> tuple[int, int]:
+    """FLOPs per token of the query's (or the output's) projection, and of the key's."""
+    query = _product(half.embed_dim, half.num_heads * half.head_dim)
+    if isinstance(half, T5Config):
+        return query, query
+    return query, _product(half.embed_dim, half.num_kv_heads * half.head_dim)
+
+
+def _layer_flops(half: HalfConfig, length: int) -> int:
     """Self-attention and feed-forward of one layer on one sequence."""
-    joined = config.num_heads * config.head_dim
-    attention = 4 * _product(config.embed_dim, joined)  # query, key, value, out
-    matrices = 3 if config.gated_mlp else 2
-    mlp = matrices * _product(config.embed_dim, config.mlp_dim)
-    return length * (attention + mlp) + _scores_flops(config, queries=length, keys=length)
+    attention = 2 * sum(_projections(half))  # query and out, key and value
+    matrices = half.mlp_matrices
+    mlp = matrices * _product(half.embed_dim, half.mlp_dim)
+    return length * (attention + mlp) + _scores_flops(half, queries=length, keys=length)
 
 
-def _scores_flops(config: T5Config, *, queries: int, keys: int) -> int:
+def _scores_flops(half: HalfConfig, *, queries: int, keys: int) -> int:
     """Scores and weighted sum of the values, all heads, one sequence."""
-    return 2 * queries * keys * _product(config.num_heads, config.head_dim)
+    return 2 * queries * keys * _product(half.num_heads, half.head_dim)
 
 
 def _product(rows: int, columns: int) -> int:

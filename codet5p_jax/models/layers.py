@@ -1,4 +1,4 @@
-"""Norm, linear and feed-forward layers of T5, with logical axis names for partitioning."""
+"""Norm, linear and feed-forward layers, with logical axis names for partitioning."""
 
 import functools
 from collections.abc import Callable
@@ -13,26 +13,33 @@ from codet5p_jax.models.dropout import drop
 
 
 class Linear(nn.Module):
-    """A linear layer without bias, its kernel [in, features] drawn from normal(stddev).
+    """A linear layer, its kernel [in, features] drawn from normal(stddev).
 
     Attributes:
         features: Width of the output.
-        axes: Logical axes of the kernel.
+        axes: Logical axes of the kernel; None is never split.
         stddev: Standard deviation of the initial kernel.
-        dtype: Dtype of the computation; the kernel stays in float32.
+        use_bias: Whether a bias [features], 0 at first, is added; T5 has none.
+        dtype: Dtype of the computation; parameters stay in float32.
     """
 
     features: int
-    axes: tuple[str, str]
+    axes: tuple[str | None, str]
     stddev: float
+    use_bias: bool = False
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "*leading in"]) -> Float[Array, "*leading out"]:
-        """Returns ``x kernel``."""
+        """Returns ``x kernel``, plus the bias."""
         init = nn.with_logical_partitioning(nn.initializers.normal(self.stddev), self.axes)
         kernel = self.param("kernel", init, (x.shape[-1], self.features), jnp.float32)
-        return project(x.astype(self.dtype), kernel.astype(self.dtype))
+        out = project(x.astype(self.dtype), kernel.astype(self.dtype))
+        if not self.use_bias:
+            return out
+        init = nn.with_logical_partitioning(nn.initializers.zeros_init(), self.axes[1:])
+        bias = self.param("bias", init, (self.features,), jnp.float32).astype(self.dtype)
+        return out + jnp.broadcast_to(bias, out.shape)
 
 
 @jax.custom_vjp
@@ -142,6 +149,68 @@ def _rms_norm_backward(epsilon, dtype, residuals, d_out):
 rms_norm.defvjp(_rms_norm_forward, _rms_norm_backward)
 
 
+class LayerNorm(nn.Module):
+    """Subtracts the mean over `embed`, divides by the standard deviation, scales and shifts.
+
+    Attributes:
+        epsilon: Added to the variance.
+        dtype: Dtype of the result; the statistics are float32.
+    """
+
+    epsilon: float = 1e-5
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... embed"]) -> Float[Array, "... embed"]:
+        """Returns the normalised `x`."""
+        ones = nn.with_logical_partitioning(nn.initializers.ones_init(), ("embed",))
+        zeros = nn.with_logical_partitioning(nn.initializers.zeros_init(), ("embed",))
+        scale = self.param("scale", ones, (x.shape[-1],), jnp.float32)
+        bias = self.param("bias", zeros, (x.shape[-1],), jnp.float32)
+        return layer_norm(x, scale, bias, self.epsilon, self.dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def layer_norm(
+    x: Float[Array, "... embed"],
+    scale: Float[Array, "embed"],
+    bias: Float[Array, "embed"],
+    epsilon: float,
+    dtype: DTypeLike,
+) -> Float[Array, "... embed"]:
+    """Returns ``(x - mean(x)) / sqrt(var(x) + epsilon) * scale + bias``, computed in float32.
+
+    Its own gradient keeps `x` and two numbers per row (see `rms_norm`).
+    """
+    return _layer_norm_forward(x, scale, bias, epsilon, dtype)[0]
+
+
+def _layer_norm_forward(x, scale, bias, epsilon, dtype):
+    h = x.astype(jnp.float32)
+    mean = jnp.mean(h, axis=-1, keepdims=True)
+    inverse = jax.lax.rsqrt(jnp.mean(jnp.square(h - mean), axis=-1, keepdims=True) + epsilon)
+    scale, bias = (each.astype(jnp.float32) for each in (scale, bias))
+    normed = (h - mean) * inverse
+    out = normed * jnp.broadcast_to(scale, h.shape) + jnp.broadcast_to(bias, h.shape)
+    return out.astype(dtype), (x, scale, mean, inverse)
+
+
+def _layer_norm_backward(epsilon, dtype, residuals, d_out):
+    x, scale, mean, inverse = residuals
+    d_out = d_out.astype(jnp.float32)
+    normed = (x.astype(jnp.float32) - mean) * inverse
+    rows = tuple(range(x.ndim - 1))
+    d_scale, d_bias = jnp.sum(d_out * normed, axis=rows), jnp.sum(d_out, axis=rows)
+    d_normed = d_out * jnp.broadcast_to(scale, x.shape)
+    constant = jnp.mean(d_normed, axis=-1, keepdims=True)
+    along = jnp.mean(d_normed * normed, axis=-1, keepdims=True)
+    d_x = (inverse * (d_normed - constant - along * normed)).astype(x.dtype)
+    return d_x, d_scale, d_bias
+
+
+layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
+
+
 class FeedForward(nn.Module):
     """Feed-forward block: ``wo(dropout(f(wi(x))))``, or gated ``wo(dropout(f(wi_0 x) * wi_1 x))``.
 
@@ -150,6 +219,8 @@ class FeedForward(nn.Module):
         activation: The function f.
         gated: Whether f gates a second projection (T5 v1.1).
         dropout_rate: Probability that a hidden unit was dropped with, along all of `length`.
+        use_bias: Whether the linear layers have biases.
+        stddev: Standard deviation of the initial kernels; None: (width of the input)**-0.5.
         dtype: Dtype of the computation; parameters stay in float32.
     """
 
@@ -157,6 +228,8 @@ class FeedForward(nn.Module):
     activation: Callable[[jax.Array], jax.Array] = nn.relu
     gated: bool = False
     dropout_rate: float = 0.0
+    use_bias: bool = False
+    stddev: float | None = None
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -170,14 +243,14 @@ class FeedForward(nn.Module):
             keep: Which hidden units stay; None: all.
         """
         embed_dim = x.shape[-1]
-        into = functools.partial(
-            Linear, self.mlp_dim, ("embed", "mlp"), stddev=embed_dim**-0.5, dtype=self.dtype
-        )
+        linear = functools.partial(Linear, use_bias=self.use_bias, dtype=self.dtype)
+        stddev = embed_dim**-0.5 if self.stddev is None else self.stddev
         names = ("wi_0", "wi_1") if self.gated else ("wi",)
-        hidden = [into(name=name)(x) for name in names]
-        out_of = Linear(
-            embed_dim, ("mlp", "embed"), stddev=self.mlp_dim**-0.5, dtype=self.dtype, name="wo"
-        )
+        hidden = [
+            linear(self.mlp_dim, ("embed", "mlp"), stddev=stddev, name=name)(x) for name in names
+        ]
+        stddev = self.mlp_dim**-0.5 if self.stddev is None else self.stddev
+        out_of = linear(embed_dim, ("mlp", "embed"), stddev=stddev, name="wo")
 
         def activate_and_project(out_of: Linear, hidden: list[Array]) -> Array:
             h = self.activation(hidden[0])

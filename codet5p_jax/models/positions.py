@@ -1,4 +1,4 @@
-"""Relative position biases of T5 (arXiv:1910.10683, section 2.1)."""
+"""Positions in segments, and relative position biases of T5 (arXiv:1910.10683, section 2.1)."""
 
 import functools
 
@@ -62,6 +62,25 @@ def spread_along_diagonals(
     rows = jnp.broadcast_to(values[:, None], [heads, queries, n]).reshape(heads, queries * n)
     skewed = rows[:, : queries * (n - 1)].reshape(heads, queries, n - 1)
     return skewed[:, :, :keys]
+
+
+def positions_in_segments(
+    segments: Int[Array | np.ndarray, "batch length"] | None,
+    length: int,
+    offset: jax.Array | int = 0,
+) -> Int[Array, "#batch length"]:
+    """Returns the position of each token, counted from the start of its segment.
+
+    Args:
+        segments: Segment of each token; None: one segment per row.
+        length: Tokens of a row.
+        offset: Position of the first token; 0 where there are segments.
+    """
+    index = jnp.arange(length, dtype=jnp.int32)[None] + offset
+    if segments is None:
+        return index
+    starts = jnp.pad(segments[:, 1:] != segments[:, :-1], ((0, 0), (1, 0)))
+    return index - jax.lax.cummax(jnp.where(starts, index, 0), axis=1)
 
 
 class RelativePositionBias(nn.Module):

@@ -1,20 +1,22 @@
 """Encoder and decoder of T5 v1.0: pre-norm layers, scanned, with one bias table per stack."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
-from codet5p_jax.models.attention import Attention, KeysAndValues
+from codet5p_jax.models.attention import Attention
+from codet5p_jax.models.cache import KeysAndValues, LayerCache, write_at
 from codet5p_jax.models.config import T5Config
 from codet5p_jax.models.dropout import drop, keep_masks
-from codet5p_jax.models.layers import FeedForward, RMSNorm
-from codet5p_jax.models.masks import AttentionMask
+from codet5p_jax.models.embedding import TokenEmbedder
+from codet5p_jax.models.layers import FeedForward, Linear, RMSNorm
+from codet5p_jax.models.masks import AnyArray, AttentionMask
 from codet5p_jax.models.positions import RelativePositionBias
+from codet5p_jax.models.scanned import scanned_layers
 
 RESIDUAL_AXES = ("batch", "length", "activation_embed")
 
@@ -58,18 +60,6 @@ class LayerMasks(struct.PyTreeNode):
 
 
 KEEP_ALL = LayerMasks()
-
-
-class LayerCache(struct.PyTreeNode):
-    """Keys and values that decoder layers keep between steps.
-
-    Attributes:
-        past: Of the decoder's own positions, [batch, max_length, heads, head_dim].
-        encoded: Of the encoder output, [batch, inputs, heads, head_dim], or None.
-    """
-
-    past: KeysAndValues
-    encoded: KeysAndValues | None = None
 
 
 class EncoderLayer(nn.Module):
@@ -119,7 +109,7 @@ class DecoderLayer(EncoderLayer):
         h = self.attention_norm(x)
         attended = self.attention.keys_and_values(h)
         if cache is not None:
-            attended = _write(cache.past, attended, context.position)
+            attended = write_at(cache.past, attended, context.position)
             cache = cache.replace(past=attended)
         h = self.attention(h, attended, mask=context.mask, bias=context.bias, keep=keep.keys)
         x = self._add(x, h, keep.attended)
@@ -140,39 +130,42 @@ class DecoderLayer(EncoderLayer):
         return carry, self.cross_attention.keys_and_values(encoded)
 
 
-def _write(past: KeysAndValues, new: KeysAndValues, position: jax.Array) -> KeysAndValues:
-    def write(old: jax.Array, update: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_update_slice_in_dim(old, update.astype(old.dtype), position, axis=1)
-
-    return jax.tree.map(write, past, new)
-
-
 class Encoder(nn.Module):
-    """Embedded tokens -> encoder output."""
+    """Tokens -> encoder output.
+
+    Attributes:
+        config: Shape of the model.
+        embedder: The token embedding, where others have it too; None: its own.
+    """
 
     config: T5Config
+    embedder: TokenEmbedder | None = None
 
     def setup(self):
         """Creates the parts."""
+        if self.embedder is None:
+            self.token_embedder = token_embedder(self.config)
         self.relative_position_bias = _position_bias(self.config, bidirectional=True)
-        scanned = {"__call__": {"in_axes": (0, nn.broadcast)}}
-        self.layers = _scan(
+        self.layers = scanned_layers(
             EncoderLayer,
             self.config,
             length=self.config.num_encoder_layers,
             unroll=1 if self.is_initializing() else self.config.scan_unroll,
-            methods=scanned,
+            remat_policy=self.config.remat_policy,
+            methods={"__call__": {"in_axes": (0, nn.broadcast)}},
         )
         self.final_norm = _norm(self.config)
 
     def __call__(
         self,
-        x: Float[Array, "batch inputs embed"],
+        tokens: Int[Array, "batch inputs"],
+        segments: Int[AnyArray, "batch inputs"] | None = None,
         *,
         mask: AttentionMask,
         train: bool,
     ) -> Float[Array, "batch inputs embed"]:
-        """Returns the hidden states after the final norm."""
+        """Returns the hidden states after the final norm; relative positions need no segments."""
+        x = _embedded(self, tokens)
         bias = self.relative_position_bias(x.shape[1], x.shape[1])
         before, layers, behind = _stack_masks(self, x, train=train)
         x = _drop_along_length(x, before, self.config)
@@ -181,31 +174,45 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Embedded tokens and encoder output -> decoder hidden states."""
+    """Tokens and encoder output -> decoder hidden states, and logits.
+
+    Attributes:
+        config: Shape of the model.
+        embedder: The token embedding, where others have it too; None: its own.
+        head: The layer that makes logits, where it belongs to others; None: its own, if untied.
+    """
 
     config: T5Config
+    embedder: TokenEmbedder | None = None
+    head: Linear | None = None
 
     def setup(self):
         """Creates the parts."""
+        if self.embedder is None:
+            self.token_embedder = token_embedder(self.config)
+            if not self.config.tie_embeddings:
+                self.lm_head = language_model_head(self.config)
         self.relative_position_bias = _position_bias(self.config, bidirectional=False)
-        scanned = {
-            "__call__": {"in_axes": (0, 0, nn.broadcast)},
-            "encoded_keys_and_values": {"in_axes": nn.broadcast},
-        }
-        self.layers = _scan(
+        self.layers = scanned_layers(
             DecoderLayer,
             self.config,
             length=self.config.num_decoder_layers,
             unroll=1 if self.is_initializing() else self.config.scan_unroll,
-            methods=scanned,
+            remat_policy=self.config.remat_policy,
+            methods={
+                "__call__": {"in_axes": (0, 0, nn.broadcast)},
+                "encoded_keys_and_values": {"in_axes": nn.broadcast},
+            },
         )
         self.final_norm = _norm(self.config)
 
     def __call__(
         self,
-        x: Float[Array, "batch targets embed"],
+        tokens: Int[Array, "batch targets"],
+        segments: Int[AnyArray, "batch targets"] | None = None,
         *,
         encoded: Float[Array, "batch inputs embed"],
+        encoder_segments: Int[AnyArray, "batch inputs"] | None = None,
         mask: AttentionMask,
         cross_mask: AttentionMask,
         train: bool,
@@ -213,8 +220,9 @@ class Decoder(nn.Module):
     ) -> tuple[Float[Array, "batch targets embed"], LayerCache | None]:
         """Returns the hidden states after the final norm, and the cache moved on.
 
-        With a cache, `x` are the next positions, and ``mask.query_offset`` the first of them.
+        With a cache, `tokens` are the next positions, and ``mask.query_offset`` the first of them.
         """
+        x = _embedded(self, tokens)
         keys = x.shape[1] if cache is None else cache.past.keys.shape[2]
         context = LayerContext(
             mask=mask,
@@ -228,42 +236,45 @@ class Decoder(nn.Module):
         x, cache = self.layers(x, cache, layers, context)
         return _drop_along_length(self.final_norm(x), behind, self.config), cache
 
-    def encoded_keys_and_values(self, encoded: Float[Array, "batch inputs embed"]) -> KeysAndValues:
-        """Returns every layer's projections of the encoder output, [layers, batch, ...]."""
-        return self.layers.encoded_keys_and_values(None, encoded)[1]
+    def logits(
+        self, hidden: Float[Array, "batch targets embed"]
+    ) -> Float[Array, "batch targets vocab"]:
+        """Returns float32 scores of all rows of the vocabulary, padding rows too."""
+        if self.config.tie_embeddings:
+            embedder = self.token_embedder if self.embedder is None else self.embedder
+            return embedder.attend(hidden * self.config.embed_dim**-0.5)
+        head = self.lm_head if self.head is None else self.head
+        return head(hidden).astype(jnp.float32)
+
+    def empty_cache(
+        self, batch: int, max_length: int, encoded: Float[Array, "batch inputs embed"] | None
+    ) -> LayerCache:
+        """Returns room for `max_length` positions; given `encoded`, with its projections."""
+        config = self.config
+        across = None if encoded is None else self.layers.encoded_keys_and_values(None, encoded)[1]
+        shape = [config.num_decoder_layers, batch, max_length, config.num_heads, config.head_dim]
+        zeros = jnp.zeros(shape, config.dtype)
+        return LayerCache(past=KeysAndValues(zeros, zeros), encoded=across)
 
 
-def empty_past(config: T5Config, batch: int, max_length: int) -> KeysAndValues:
-    """Returns room for the keys and values of `max_length` positions in every decoder layer."""
-    heads = (config.num_heads, config.head_dim)
-    zeros = jnp.zeros([config.num_decoder_layers, batch, max_length, *heads], config.dtype)
-    return KeysAndValues(zeros, zeros)
+def token_embedder(config: T5Config) -> TokenEmbedder:
+    """Returns the token embedding of a model."""
+    return TokenEmbedder(config.padded_vocab_size, config.embed_dim, config.embedding_stddev)
 
 
-def _scan(
-    layer: type[nn.Module],
-    config: T5Config,
-    *,
-    length: int,
-    unroll: int,
-    methods: Mapping[str, Mapping[str, Any]],
-) -> nn.Module:
-    """Returns `length` layers with stacked parameters, run as a loop, `unroll` at a time.
+def language_model_head(config: T5Config) -> Linear:
+    """Returns what makes logits where the embedding does not."""
+    return Linear(
+        config.padded_vocab_size,
+        ("embed", "vocab"),
+        stddev=config.embed_dim**-0.5,
+        dtype=config.dtype,
+    )
 
-    Initialisation is never unrolled: it runs once, and XLA takes minutes over its random bits.
-    """
-    if config.remat_policy is not None:
-        layer = nn.remat(layer, policy=config.remat_policy, prevent_cse=False)
-    shared = {
-        "variable_axes": {"params": 0},
-        "split_rngs": {"params": True},
-        "length": length,
-        "unroll": min(unroll, length),
-        "metadata_params": {nn.PARTITION_NAME: "layers"},
-        "check_constancy_invariants": False,
-    }
-    scanned = nn.scan(layer, methods={name: {**shared, **own} for name, own in methods.items()})
-    return scanned(config)
+
+def _embedded(stack: Encoder | Decoder, tokens: jax.Array) -> jax.Array:
+    embedder = stack.token_embedder if stack.embedder is None else stack.embedder
+    return embedder(tokens).astype(stack.config.dtype)
 
 
 def _norm(config: T5Config) -> RMSNorm:

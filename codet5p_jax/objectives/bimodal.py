@@ -9,7 +9,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from codet5p_jax.models.codet5p import CodeT5p
-from codet5p_jax.models.flops import bimodal_training_flops
+from codet5p_jax.models.flops import Trained, bimodal_training_flops
 from codet5p_jax.objectives.contrastive import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
@@ -26,7 +26,8 @@ from codet5p_jax.objectives.ranges import Range, check_ranges
 from codet5p_jax.objectives.shared_passes import SharedPasses
 from codet5p_jax.typing import Batch, Leaf, Metrics, PyTree, WeightedMean
 
-MOMENTUM_PARAMS = ("token_embedder", "encoder", "projection")  # what embeds a sequence
+# What embeds a sequence; an encoder of a family of its own has its token embedding inside.
+MOMENTUM_PARAMS = ("token_embedder", "encoder", "projection")
 LOSSES = ("contrastive", "matching", "text_to_code", "code_to_text")
 
 _RANGES = {
@@ -159,7 +160,8 @@ class BimodalObjective:
         if config.projection_dim is None or not config.matching_head:
             raise ValueError(
                 "BimodalObjective needs a model with a projection and a matching head; set "
-                "T5Config.projection_dim (256 in the paper) and T5Config.matching_head = True."
+                "T5Config.projection_dim (256 in the paper) and T5Config.matching_head = True, or "
+                "those of EncoderDecoderConfig."
             )
 
     @property
@@ -208,7 +210,7 @@ class BimodalObjective:
         `flax.linen.unbox` takes them off.
         """
         return BimodalState(
-            momentum_params={name: params[name] for name in MOMENTUM_PARAMS if self.momentum},
+            momentum_params=_embedding_params(params) if self.momentum else {},
             queue=empty_queue(
                 rng,
                 size=self.queue_size,
@@ -236,7 +238,7 @@ class BimodalObjective:
         names = ("text", "code", "matching", "draw", "text_to_code", "code_to_text")
         rngs = dict(zip(names, jax.random.split(rng, len(names)), strict=True))
         if train and self.momentum:
-            online = {name: params[name] for name in MOMENTUM_PARAMS}
+            online = _embedding_params(params)
             momentum_params = moving_average(state.momentum_params, online, self.momentum)
             state = state.replace(momentum_params=momentum_params)
         passes = SharedPasses(
@@ -266,18 +268,22 @@ class BimodalObjective:
                 written = passes.generation(*sides, token, rngs[name])
                 parts[name], metrics[f"{name}_accuracy"] = written.loss, written.accuracy
         metrics |= {f"{name}_loss": part for name, part in parts.items()}
-        metrics["nonpadding_tokens"] = nonpadding_share(text.tokens, code.tokens)
+        metrics["nonpadding_tokens"] = nonpadding_share(
+            text.tokens, code.tokens, pad_id=self.model.config.pad_id
+        )
         pairs = jnp.float32(batch["pair_ids"].shape[0])
         means = [self._weight(name) * part.compute() for name, part in parts.items()]
         total = sum(means, jnp.float32(0.0))
         next_state = self._next_state(state, batch, text, code) if train else state
         return WeightedMean(total * pairs, pairs), metrics, next_state
 
-    def flops(self, batch_shapes: BatchShapes) -> float:
+    def flops(self, batch_shapes: BatchShapes, trained: Trained = Trained.ALL) -> float | None:
         """Returns the FLOPs of a training step on a batch of these shapes (models/flops.py).
 
         With `num_lengths` above 1 an upper bound: how far groups are cut depends on the batch.
         """
+        if trained is not Trained.ALL:
+            return None
         pairs, text_length = batch_shapes["text_tokens"]
         flops = bimodal_training_flops(
             self.model.config,
@@ -408,3 +414,7 @@ def _interleave(*parts: Array) -> Array:
 
 def _mean_where(values: Float[Array, "batch keys"], where: Array) -> WeightedMean:
     return WeightedMean(jnp.sum(jnp.where(where, values, 0.0)), jnp.sum(where).astype(jnp.float32))
+
+
+def _embedding_params(params: PyTree) -> PyTree:
+    return {name: params[name] for name in MOMENTUM_PARAMS if name in params}

@@ -9,7 +9,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from codet5p_jax.models.codet5p import CodeT5p
-from codet5p_jax.models.flops import TRAINED, encoder_flops
+from codet5p_jax.models.flops import TRAINED, Trained, encoder_flops
 from codet5p_jax.objectives.losses import token_cross_entropy
 from codet5p_jax.objectives.metrics import nonpadding_share
 from codet5p_jax.objectives.objective import BatchShapes, check_features
@@ -127,7 +127,9 @@ class ClassificationObjective:
         is_class = (labels >= 0) & (labels < self.num_classes)
         weights = jnp.where(is_class, weights.astype(jnp.float32), jnp.nan)
         result = token_cross_entropy(logits, labels, weights)
-        tokens = nonpadding_share(*(batch[name] for name in self._inputs))
+        tokens = nonpadding_share(
+            *(batch[name] for name in self._inputs), pad_id=self.model.config.pad_id
+        )
         metrics = {"accuracy": result.accuracy, "nonpadding_tokens": tokens}
         return result.loss, metrics, state
 
@@ -142,8 +144,10 @@ class ClassificationObjective:
         scores: Any = self.head.apply({"params": params[NAME]}, jnp.concatenate(encoded, axis=-1))
         return scores
 
-    def flops(self, batch_shapes: BatchShapes) -> float:
+    def flops(self, batch_shapes: BatchShapes, trained: Trained = Trained.ALL) -> float | None:
         """Returns the FLOPs of a training step on a batch of these shapes (models/flops.py)."""
+        if trained is not Trained.ALL:
+            return None
         config = self.model.config
         shapes = [batch_shapes[name] for name in self._inputs]
         encoders = sum(encoder_flops(config, rows=rows, length=length) for rows, length in shapes)

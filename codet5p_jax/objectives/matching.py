@@ -48,6 +48,6 @@ def replace_first(tokens: Int[Array, "batch length"], token: int) -> Int[Array, 
     return tokens.at[:, 0].set(token)
 
 
-def shift_right(tokens: Int[Array, "batch length"]) -> Int[Array, "batch length"]:
-    """Returns the decoder inputs of targets: the start id 0, then all but the last token."""
-    return jnp.pad(tokens[:, :-1], ((0, 0), (1, 0)))
+def shift_right(tokens: Int[Array, "batch length"], *, first: int) -> Int[Array, "batch length"]:
+    """Returns the decoder's input for `tokens` as targets: `first`, the start, and all but one."""
+    return jnp.pad(tokens[:, :-1], ((0, 0), (1, 0)), constant_values=first)

@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 import jax
 
 from codet5p_jax.models.codet5p import CodeT5p
+from codet5p_jax.models.flops import Trained
 from codet5p_jax.typing import Batch, Metrics, PyTree, WeightedMean
 
 BatchShapes = Mapping[str, tuple[int, ...]]  # feature name -> shape in the global batch
@@ -53,11 +54,12 @@ class Objective(Protocol):
             train: Whether dropout is on and the state moves.
         """
 
-    def flops(self, batch_shapes: BatchShapes) -> float:
+    def flops(self, batch_shapes: BatchShapes, trained: Trained = Trained.ALL) -> float | None:
         """Returns the model's FLOPs of a training step, forward and backward (models/flops.py).
 
         Args:
             batch_shapes: Feature name -> shape of the global batch.
+            trained: What the step trains; None where that is not counted.
         """
 
 

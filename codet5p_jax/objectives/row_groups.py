@@ -69,13 +69,16 @@ class RowGroups(struct.PyTreeNode):
         return nn.with_logical_constraint(rows, ("batch", *[None] * (rows.ndim - 1)))
 
 
-def group_rows(tokens: Int[Array, "batch length"], *, count: int, num_lengths: int) -> RowGroups:
+def group_rows(
+    tokens: Int[Array, "batch length"], *, count: int, num_lengths: int, pad_id: int
+) -> RowGroups:
     """Returns the rows of `tokens` in `count` groups, the shortest first.
 
     Args:
-        tokens: Token ids; 0 is padding, at the end of a row.
+        tokens: Token ids, padded at the end of a row.
         count: Number of groups.
         num_lengths: Lengths that a group may be cut to, evenly spaced; 1 keeps rows as they are.
+        pad_id: Id of padding.
 
     Raises:
         ValueError: The groups do not divide the batch, or not its part on one device.
@@ -91,7 +94,7 @@ def group_rows(tokens: Int[Array, "batch length"], *, count: int, num_lengths: i
     as_they_are = RowGroups(order=None, choice=None, lengths=lengths, count=count, blocks=blocks)
     if len(lengths) == 1:
         return as_they_are
-    filled = row_lengths(tokens)
+    filled = row_lengths(tokens, pad_id)
     sorted_groups = as_they_are.replace(order=jnp.argsort(filled.reshape(blocks, -1), axis=1))
     longest = jnp.max(sorted_groups.split(filled), axis=1)
     return sorted_groups.replace(choice=jnp.searchsorted(jnp.array(lengths), longest))
@@ -103,10 +106,10 @@ def bucket_lengths(length: int, count: int) -> tuple[int, ...]:
     return (*sorted({step for step in steps if step < length}), length)
 
 
-def row_lengths(tokens: Int[Array, "batch length"]) -> Int[Array, "batch"]:
+def row_lengths(tokens: Int[Array, "batch length"], pad_id: int) -> Int[Array, "batch"]:
     """Returns the positions of each row up to its last token."""
     positions = jnp.arange(1, tokens.shape[1] + 1)
-    return jnp.max(jnp.where(tokens != 0, positions[None], 0), axis=1)
+    return jnp.max(jnp.where(tokens != pad_id, positions[None], 0), axis=1)
 
 
 def _reorder(blocks: Array, order: Array) -> Array:

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from codet5p_jax.models.codet5p import CodeT5p
-from codet5p_jax.models.flops import seq2seq_training_flops
+from codet5p_jax.models.codet5p import CodeT5p, logits_params
+from codet5p_jax.models.flops import Trained, seq2seq_training_flops
 from codet5p_jax.objectives.accumulation import microbatches, split_rng, sum_over_chunks
 from codet5p_jax.objectives.losses import TokenLoss, chunked_token_cross_entropy
 from codet5p_jax.objectives.mesh_axes import num_row_shards
@@ -93,17 +93,24 @@ class Seq2SeqObjective:
             "cross_entropy": result.cross_entropy,
             "accuracy": result.accuracy,
             "nonpadding_tokens": nonpadding_share(
-                batch["encoder_input_tokens"], batch["decoder_target_tokens"]
+                batch["encoder_input_tokens"],
+                batch["decoder_target_tokens"],
+                pad_id=self.model.config.pad_id,
             ),
         }
         return result.loss, metrics, state
 
-    def flops(self, batch_shapes: BatchShapes) -> float:
+    def flops(self, batch_shapes: BatchShapes, trained: Trained = Trained.ALL) -> float | None:
         """Returns the FLOPs of a training step on a batch of these shapes (models/flops.py)."""
         rows, inputs = batch_shapes["encoder_input_tokens"]
-        targets = batch_shapes["decoder_input_tokens"][1]
-        config = self.model.config
-        return float(seq2seq_training_flops(config, rows=rows, inputs=inputs, targets=targets))
+        flops = seq2seq_training_flops(
+            self.model.config,
+            rows=rows,
+            inputs=inputs,
+            targets=batch_shapes["decoder_input_tokens"][1],
+            trained=trained,
+        )
+        return float(flops)
 
     def _token_loss(self, params: PyTree, batch: Batch, rng: jax.Array, train: bool) -> TokenLoss:
         if self.microbatches == 1 and num_row_shards() == 1:
@@ -165,11 +172,10 @@ def target_loss(
     def logits(params: PyTree, chunk: Float[Array, "batch chunk embed"]) -> Any:
         return model.apply({"params": params}, chunk, method="logits")
 
-    read = "token_embedder" if model.config.tie_embeddings else "lm_head"
     return chunked_token_cross_entropy(
         logits,
         # Whole before the first chunk, where it lies in parts.
-        {read: nn.unbox(params[read])},
+        nn.unbox(logits_params(model.config, params)),
         hidden,
         targets,
         weights,

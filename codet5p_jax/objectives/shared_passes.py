@@ -94,9 +94,9 @@ class SharedPasses:
         def loss(params: PyTree, encoded: Array, data: Any, length: int) -> TokenLoss:
             sources, targets, rng = data
             labels = replace_first(targets[:, :length], token)
-            inputs = encoded, sources, shift_right(labels)
+            inputs = encoded, sources, shift_right(labels, first=self.model.config.start_id)
             hidden = self._apply(params, *inputs, method="decode", **self._dropout(rng))
-            weights = (labels != 0).astype(jnp.float32)
+            weights = (labels != self.model.config.pad_id).astype(jnp.float32)
             chunk_length = self.chunk_length
             return target_loss(
                 self.model, params, hidden, labels, weights, chunk_length=chunk_length
@@ -114,7 +114,12 @@ class SharedPasses:
         return self.microbatches == 1 and num_row_shards() == 1
 
     def _groups(self, tokens: Int[Array, "rows length"]) -> RowGroups:
-        return group_rows(tokens, count=self.microbatches, num_lengths=self.num_lengths)
+        return group_rows(
+            tokens,
+            count=self.microbatches,
+            num_lengths=self.num_lengths,
+            pad_id=self.model.config.pad_id,
+        )
 
     def _for_each_group(
         self, params: PyTree, tokens: Array, rng: jax.Array, function: Callable[..., Array]

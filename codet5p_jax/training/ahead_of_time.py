@@ -48,7 +48,7 @@ class CompiledStep:
         compile_seconds: Lowering and compiling together.
         hbm_bytes: Memory that it needs at its peak, per chip.
         usable_hbm_bytes: Memory that there is, per chip.
-        model_flops: What the model needs in a step, per chip.
+        model_flops: What the model needs in a step, per chip; None where that is not counted.
         costs: What the compiled program does in a step, per chip.
         roofline: The least time of each resource.
     """
@@ -59,7 +59,7 @@ class CompiledStep:
     compile_seconds: float
     hbm_bytes: int
     usable_hbm_bytes: int
-    model_flops: float
+    model_flops: float | None
     costs: ProgramCosts
     roofline: Roofline
 
@@ -143,6 +143,11 @@ def compile_step(
     assert text is not None  # TPU's compiler always tells
     module = parse(text)
     costs = program_costs(module, slices=slices)
+    shapes = {
+        stream: {name: rows.shape for name, rows in batch.items()}
+        for stream, batch in batches.items()
+    }
+    flops = program.model_flops(phase, shapes)
     assert chip.usable_hbm_bytes is not None  # chip_of_generation gives none without
     return CompiledStep(
         phase=phase,
@@ -151,7 +156,7 @@ def compile_step(
         compile_seconds=seconds,
         hbm_bytes=_peak_bytes(executable),
         usable_hbm_bytes=chip.usable_hbm_bytes,
-        model_flops=_model_flops(phase, batches) / mesh.size,
+        model_flops=None if flops is None else flops / mesh.size,
         costs=costs,
         roofline=roofline(costs, chip),
     )
@@ -167,13 +172,6 @@ def _peak_bytes(executable: jax.stages.Compiled) -> int:
         - memory.alias_size_in_bytes
         + memory.temp_size_in_bytes
         + memory.generated_code_size_in_bytes
-    )
-
-
-def _model_flops(phase: Phase, batches: Mapping[str, AbstractBatch]) -> float:
-    return sum(
-        stream.objective.flops({name: rows.shape for name, rows in batches[stream.name].items()})
-        for stream in phase.streams
     )
 
 

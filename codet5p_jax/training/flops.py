@@ -1,13 +1,11 @@
 """What a training step costs, and what the devices could do: the two sides of MFU."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import jax
 
 from codet5p_jax.training.chips import chip_of_device
-from codet5p_jax.training.curriculum import Stream
-from codet5p_jax.typing import Batch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,17 +29,15 @@ class StepCost:
 
 
 def step_cost(
-    streams: Sequence[Stream],
-    batches: Mapping[str, Batch],
+    flops: float,
     *,
     devices: Sequence[jax.Device],
     peak_flops_per_device: float | None = None,
 ) -> StepCost:
-    """Returns the cost of a step on one global batch of each stream.
+    """Returns the cost of a step.
 
     Args:
-        streams: What the step trains.
-        batches: Stream name -> global batch; the shapes alone are read.
+        flops: What the model needs in a step, on all devices together.
         devices: All devices of the mesh.
         peak_flops_per_device: FLOPs per second of one device; None looks them up.
 
@@ -54,9 +50,8 @@ def step_cost(
             "device, such as 275e12, or None."
         )
     peak = peak_flops_per_device or known_peak_flops(devices[0].device_kind)
-    flops = sum(stream.objective.flops(_shapes(batches[stream.name])) for stream in streams)
     return StepCost(
-        flops=float(flops), peak_flops_per_second=None if peak is None else peak * len(devices)
+        flops=flops, peak_flops_per_second=None if peak is None else peak * len(devices)
     )
 
 
@@ -68,7 +63,3 @@ def known_peak_flops(device_kind: str) -> float | None:
     """
     chip = chip_of_device(device_kind)
     return None if chip is None else chip.flops_per_second_of_device
-
-
-def _shapes(batch: Batch) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(rows.shape) for name, rows in batch.items()}

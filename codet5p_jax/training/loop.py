@@ -260,12 +260,16 @@ class Run:
         return state
 
     def _step_cost(self, phase: Phase, batches: Mapping[str, Batch]) -> StepCost | None:
-        """Returns what a step costs; None where parameters are frozen: objectives count all."""
-        if any(factor is None for _, factor in self.program.parameter_rules):
+        """Returns what a step costs; None where that is not counted (Program.model_flops)."""
+        shapes = {
+            stream: {name: tuple(rows.shape) for name, rows in batch.items()}
+            for stream, batch in batches.items()
+        }
+        flops = self.program.model_flops(phase, shapes)
+        if flops is None:
             return None
         return step_cost(
-            phase.streams,
-            batches,
+            flops,
             devices=list(self.program.partitioner.mesh.devices.flat),
             peak_flops_per_device=self.peak_flops_per_device,
         )

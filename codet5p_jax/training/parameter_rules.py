@@ -37,6 +37,11 @@ class ParameterFactors:
 
     by_path: Mapping[str, float | None]
 
+    @property
+    def frozen(self) -> frozenset[str]:
+        """Paths of the frozen parameters."""
+        return frozenset(path for path, factor in self.by_path.items() if factor is None)
+
     def split(self, params: PyTree) -> tuple[PyTree, PyTree]:
         """Returns (trainable, frozen): nested dicts that hold each parameter once."""
         flat = _flat(params)

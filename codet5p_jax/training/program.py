@@ -17,7 +17,9 @@ from flax import linen as nn
 from jax.sharding import NamedSharding
 from jax.typing import DTypeLike
 
-from codet5p_jax.models.codet5p import CodeT5p, fresh_params
+from codet5p_jax.models.codet5p import CodeT5p, fresh_params, language_model_paths
+from codet5p_jax.models.flops import Trained
+from codet5p_jax.objectives.objective import BatchShapes
 from codet5p_jax.objectives.split_parameters import Gathering
 from codet5p_jax.training.curriculum import Curriculum, Phase, Stream
 from codet5p_jax.training.loss_guard import STOP_ON_NON_FINITE, LossGuard, Verdict, guarded_step
@@ -125,6 +127,27 @@ class Program:
             return self.partitioner.partition(step_fn, (self.state_axes, None), None)
 
         return {name: partition(stream) for name, stream in self.curriculum.streams.items()}
+
+    def model_flops(self, phase: Phase, shapes: Mapping[str, BatchShapes]) -> float | None:
+        """Returns the FLOPs that the model needs in a step of `phase`, on all devices together.
+
+        None where parameters are frozen in a way that the objectives do not count: they know of
+        training everything, and everything but the decoder's language model (models/flops.py).
+
+        Args:
+            phase: What is trained.
+            shapes: Stream name -> feature name -> shape of the global batch.
+        """
+        frozen = parameter_factors(self.parameter_rules, nn.unbox(self._named_state.params)).frozen
+        if not frozen:
+            trained = Trained.ALL
+        elif frozen == language_model_paths(self.model.config, self._named_state.params):
+            trained = Trained.BUT_LANGUAGE_MODEL
+        else:
+            return None
+        counts = [stream.objective.flops(shapes[stream.name], trained) for stream in phase.streams]
+        known = [count for count in counts if count is not None]
+        return sum(known) if len(known) == len(counts) else None
 
     def lower_train_step(
         self, first_step: int, batches: Mapping[str, AbstractBatch]

@@ -9,7 +9,7 @@ from flax import linen as nn
 from codet5p_jax.decoding.generate import generate
 from codet5p_jax.decoding.sampling import Sampler
 from codet5p_jax.models.codet5p import CodeT5p
-from codet5p_jax.models.config import model_config
+from codet5p_jax.models.sizes import model_config
 
 INPUTS = np.array([[1, 40, 41, 42, 43, 2], [1, 50, 2, 0, 0, 0], [1, 60, 61, 2, 0, 0]], np.int32)
 PROMPTS = np.array([[1, 7, 8], [1, 0, 0], [9, 4, 0]], np.int32)

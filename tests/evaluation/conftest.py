@@ -8,7 +8,7 @@ from flax import linen as nn
 from codet5p_jax.evaluation.heldout import HeldOutPair, select_pairs
 from codet5p_jax.evaluation.losses import TrainedModel
 from codet5p_jax.models.codet5p import CodeT5p
-from codet5p_jax.models.config import model_config
+from codet5p_jax.models.sizes import model_config
 from codet5p_jax.tokenizer import train_tokenizer
 
 LANGUAGES = ("go", "python", "ruby")

@@ -16,7 +16,8 @@ from flax import linen as nn
 from jax.sharding import PartitionSpec
 
 from codet5p_jax.models.codet5p import CodeT5p, abstract_params
-from codet5p_jax.models.config import MODELS, T5Config
+from codet5p_jax.models.config import T5Config
+from codet5p_jax.models.sizes import MODELS
 from codet5p_jax.objectives.bimodal import BimodalObjective
 from codet5p_jax.objectives.objective import Objective
 from codet5p_jax.objectives.seq2seq import Seq2SeqObjective

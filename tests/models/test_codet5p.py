@@ -9,8 +9,8 @@ import pytest
 from flax import linen as nn
 
 from codet5p_jax.models.codet5p import CodeT5p, abstract_params, last_eos_position
-from codet5p_jax.models.config import MODELS
 from codet5p_jax.models.masks import MASKED
+from codet5p_jax.models.sizes import MODELS
 
 TEST = MODELS["codet5p_test"]
 SAME = {"rtol": 1e-5, "atol": 1e-5}  # the same sums in another order, float32
@@ -233,7 +233,7 @@ def test_matching_reads_the_hidden_state_at_the_last_eos(model_and_variables):
 
 def test_last_eos_position_falls_back_to_the_last_token():
     tokens = jnp.array([[1, 2, 5, 2, 0], [1, 5, 6, 0, 0], [1, 2, 0, 0, 0], [0, 0, 0, 0, 0]])
-    assert last_eos_position(tokens).tolist() == [3, 2, 1, 0]
+    assert last_eos_position(tokens, eos_id=2, pad_id=0).tolist() == [3, 2, 1, 0]
 
 
 def test_dropout_needs_its_rng_and_differs_between_layers(model_and_variables, padded_batch):

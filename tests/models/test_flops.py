@@ -8,13 +8,14 @@ import pytest
 from flax import linen as nn
 
 from codet5p_jax.models.codet5p import CodeT5p, abstract_params
-from codet5p_jax.models.config import T5Config, model_config
+from codet5p_jax.models.config import T5Config
 from codet5p_jax.models.flops import (
     bimodal_training_flops,
     decoder_flops,
     encoder_flops,
     seq2seq_training_flops,
 )
+from codet5p_jax.models.sizes import model_config
 
 HAND = T5Config(  # small primes, so that no two terms are alike
     vocab_size=11,

@@ -35,4 +35,4 @@ def test_a_row_whose_candidates_are_all_positive_does_not_count(rng):
 def test_decoder_inputs_are_the_start_id_and_the_labels_before():
     labels = replace_first(jnp.array([[1, 5, 6, 2, 0]]), 32101)
     np.testing.assert_array_equal(labels, [[32101, 5, 6, 2, 0]])
-    np.testing.assert_array_equal(shift_right(labels), [[0, 32101, 5, 6, 2]])
+    np.testing.assert_array_equal(shift_right(labels, first=0), [[0, 32101, 5, 6, 2]])

@@ -1,5 +1,6 @@
 """Tests of codet5p_jax.objectives.row_groups."""
 
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +18,11 @@ def _tokens(lengths=LENGTHS, width=32):
 
 
 def test_a_row_is_as_long_as_its_last_token():
-    assert row_lengths(jnp.array([[1, 0, 2, 0], [0, 0, 0, 0], [1, 2, 3, 4]])).tolist() == [3, 0, 4]
+    assert row_lengths(jnp.array([[1, 0, 2, 0], [0, 0, 0, 0], [1, 2, 3, 4]]), 0).tolist() == [
+        3,
+        0,
+        4,
+    ]
 
 
 def test_bucket_lengths_are_multiples_of_eight_and_end_with_the_whole():
@@ -29,25 +34,25 @@ def test_bucket_lengths_are_multiples_of_eight_and_end_with_the_whole():
 
 def test_each_group_gets_the_shortest_length_that_holds_its_rows():
     tokens = _tokens()
-    groups = group_rows(tokens, count=4, num_lengths=4)
+    groups = group_rows(tokens, count=4, num_lengths=4, pad_id=0)
     longest = np.sort(LENGTHS).reshape(4, 2).max(axis=1)
     assert longest.tolist() == [3, 9, 20, 32]
     assert [groups.lengths[i] for i in groups.choice] == [8, 16, 24, 32]
-    lengths = jax.vmap(row_lengths)(groups.split(tokens))
+    lengths = jax.vmap(row_lengths, in_axes=(0, None))(groups.split(tokens), 0)
     assert np.sort(lengths, axis=1).tolist() == np.sort(LENGTHS).reshape(4, 2).tolist()
 
 
 @pytest.mark.parametrize("num_lengths", [1, 4])
 def test_joining_undoes_splitting(num_lengths):
     tokens = _tokens()
-    groups = group_rows(tokens, count=2, num_lengths=num_lengths)
+    groups = group_rows(tokens, count=2, num_lengths=num_lengths, pad_id=0)
     rows = {"ids": jnp.arange(8), "tokens": tokens}
     jax.tree.map(np.testing.assert_array_equal, groups.join(groups.split(rows)), rows)
 
 
 def test_with_one_length_groups_hold_the_same_rows_on_any_mesh():
     def split(tokens):
-        groups = group_rows(tokens, count=2, num_lengths=1)
+        groups = group_rows(tokens, count=2, num_lengths=1, pad_id=0)
         assert groups.choice is None
         return groups.split(jnp.arange(8))
 
@@ -62,7 +67,9 @@ def test_rows_stay_on_their_device():
     mesh = jax.make_mesh((2, 4), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
     rules = (("batch", "data"),)
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh), nn.logical_axis_rules(rules):
-        groups = jax.jit(lambda tokens: group_rows(tokens, count=2, num_lengths=4))(_tokens())
+        groups = jax.jit(lambda tokens: group_rows(tokens, count=2, num_lengths=4, pad_id=0))(
+            _tokens()
+        )
     assert np.sort(groups.order, axis=1).tolist() == [[0, 1, 2, 3]] * 2
     # rows 0..3 lie on the first device of `data`, 4..7 on the second: half of each group is of each
     groups = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), groups)  # off the devices
@@ -73,4 +80,4 @@ def test_rows_stay_on_their_device():
 
 def test_groups_that_do_not_divide_the_rows_are_refused():
     with pytest.raises(ValueError, match="MICROBATCHES is 3, which does not divide the 8 rows"):
-        group_rows(_tokens(), count=3, num_lengths=1)
+        group_rows(_tokens(), count=3, num_lengths=1, pad_id=0)

@@ -9,9 +9,10 @@ import pytest
 from flax import linen as nn
 
 from codet5p_jax.models.codet5p import CodeT5p
-from codet5p_jax.models.config import model_config
+from codet5p_jax.models.sizes import model_config
 from codet5p_jax.retrieval.embed import embed_tokens, similar_length_batches, token_rows
-from codet5p_jax.tokenizer import train_tokenizer
+from codet5p_jax.tokenizer import load_tokenizer, train_tokenizer
+from tests.codegen_folder import write_codegen_folder
 
 
 def _model(**changes):
@@ -49,7 +50,7 @@ def test_a_model_without_projection_is_embedded_by_its_first_encoder_state():
 
 def test_batches_hold_every_row_and_are_no_longer_than_needed():
     tokens = _rows([70, 3, 130, 9, 65], 140)
-    batches = list(similar_length_batches(tokens, batch_size=2))
+    batches = list(similar_length_batches(tokens, batch_size=2, pad_id=0))
     assert [(rows.tolist(), length) for rows, length in batches] == [
         ([1, 3], 64),
         ([4, 0], 128),
@@ -62,6 +63,17 @@ def test_token_rows_keep_the_end_of_sequence_when_they_cut():
     rows = token_rows(["ab", "abcdef", ""], tokenizer, length=5)
     a, b, c = (tokenizer.encode(letter)[0] for letter in "abc")
     np.testing.assert_array_equal(rows, [[1, a, b, 2, 0], [1, a, b, c, 2], [1, 2, 0, 0, 0]])
+
+
+def test_rows_of_codegen_end_in_its_padding_and_an_exclamation_mark_is_none(tmp_path):
+    codegen = load_tokenizer(write_codegen_folder(tmp_path, ["a!"], vocab_size=260))
+    rows = token_rows(["!!", "a"], codegen, length=5)
+    end, pad, a = codegen.eos_id, codegen.pad_id, codegen.encode("a")[0]
+    np.testing.assert_array_equal(rows, [[end, 0, 0, end, pad], [end, a, end, pad, pad]])
+    [(order, length)] = similar_length_batches(
+        np.pad(rows, ((0, 0), (0, 95)), constant_values=pad), batch_size=2, pad_id=pad
+    )
+    assert (order.tolist(), length) == ([1, 0], 64)
 
 
 def test_token_rows_need_room_for_one_token():

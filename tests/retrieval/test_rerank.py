@@ -9,7 +9,7 @@ import pytest
 from flax import linen as nn
 
 from codet5p_jax.models.codet5p import CodeT5p
-from codet5p_jax.models.config import model_config
+from codet5p_jax.models.sizes import model_config
 from codet5p_jax.retrieval.rerank import match_probabilities, rerank, reranked_reciprocal_ranks
 
 

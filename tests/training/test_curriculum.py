@@ -3,7 +3,7 @@
 import pytest
 
 from codet5p_jax.models.codet5p import CodeT5p
-from codet5p_jax.models.config import model_config
+from codet5p_jax.models.sizes import model_config
 from codet5p_jax.objectives.seq2seq import Seq2SeqObjective
 from codet5p_jax.training.curriculum import Curriculum, Phase, Stream
 

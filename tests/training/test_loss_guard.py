@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from codet5p_jax.models.codet5p import CodeT5p
-from codet5p_jax.models.config import model_config
+from codet5p_jax.models.sizes import model_config
 from codet5p_jax.objectives.seq2seq import Seq2SeqObjective
 from codet5p_jax.training.curriculum import Stream
 from codet5p_jax.training.loss_guard import (
