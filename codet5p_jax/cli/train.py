@@ -7,7 +7,7 @@ import os
 import pathlib
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -15,10 +15,12 @@ import optax
 from jax.typing import DTypeLike
 
 from codet5p_jax.cli import gin_config, train_flags
-from codet5p_jax.models.config import EXECUTION_FIELDS, T5Config
+from codet5p_jax.cli.tokenizer_checks import check_fits
+from codet5p_jax.models.config_fields import without_execution_fields
+from codet5p_jax.models.encoder_decoder import ModelConfig
 from codet5p_jax.objectives.bimodal import BimodalObjective
 from codet5p_jax.objectives.objective import BatchShapes
-from codet5p_jax.tokenizer import CodeTokenizer
+from codet5p_jax.tokenizer import Tokenizer, load_tokenizer
 from codet5p_jax.training.curriculum import Curriculum
 from codet5p_jax.training.loop import Run, Schedule
 from codet5p_jax.training.loss_guard import STOP_ON_NON_FINITE, LossGuard
@@ -42,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
 def train(
     *,
     model_dir: str,
-    corpus_dir: str,
+    corpus_dir: str | None,
     tokenizer_dir: str,
     curriculum: Curriculum,
     learning_rate: optax.Schedule,
@@ -64,11 +66,12 @@ def train(
     seed: int = 0,
     processes: Processes = ALONE,
 ) -> int:
-    """Trains a curriculum on a corpus; gin binds the arguments.
+    """Trains a curriculum on a corpus or on instructions; gin binds the arguments.
 
     Args:
         model_dir: MODEL_DIR, where everything the run writes goes.
-        corpus_dir: Folder written by `codet5p corpus build`.
+        corpus_dir: Folder written by `codet5p corpus build`; None where all streams read
+            instructions.
         tokenizer_dir: Folder written by `codet5p tokenizer train`.
         curriculum: What is trained when.
         learning_rate: Step -> learning rate.
@@ -96,8 +99,10 @@ def train(
 
     _check_steps(curriculum, train_steps)
     _check_schedule(learning_rate)
-    for name, folder in (("CORPUS_DIR", corpus_dir), ("TOKENIZER_DIR", tokenizer_dir)):
-        _check_folder(name, folder)
+    if corpus_dir is not None:
+        _check_folder("CORPUS_DIR", corpus_dir)
+    _check_folder("TOKENIZER_DIR", tokenizer_dir)
+    _check_corpus(curriculum, corpus_dir, made_of_it=tasks.MIXTURES)
     temperature = tasks.SAMPLING_TEMPERATURE
     if language_temperature is not None:
         temperature = language_temperature
@@ -111,21 +116,29 @@ def train(
         instruction_files=instruction_files,
     )
     check_streams(curriculum, batch_shapes=_batch_shapes, partitioner=partitioner)
-    tokenizer = CodeTokenizer.from_directory(tokenizer_dir)
+    tokenizer = load_tokenizer(tokenizer_dir)
     model = _shared_config(curriculum, tokenizer).to_dict()
+    instructions = tasks.instruction.fingerprints(instruction_files or {})
     identity = {
-        "model": {k: v for k, v in model.items() if k not in EXECUTION_FIELDS},
+        "model": without_execution_fields(model),
         "tokenizer": tokenizer.fingerprint,
-        "corpus": _corpus_fingerprint(corpus_dir),
+        **({} if corpus_dir is None else {"corpus": _corpus_fingerprint(corpus_dir)}),
+        **instructions,
     }
     run_metadata = {
         "recipe": recipe,
         "model": model,
         "tokenizer": {"path": os.path.abspath(tokenizer_dir), "fingerprint": tokenizer.fingerprint},
-        "corpus": {"path": os.path.abspath(corpus_dir), "fingerprint": identity["corpus"]},
+        "corpus": corpus_dir
+        and {"path": os.path.abspath(corpus_dir), "fingerprint": identity["corpus"]},
         "task_feature_lengths": _recorded_lengths(curriculum),
         "mask_whole_words": mask_whole_words,
-        "instruction_files": dict(instruction_files or {}),
+        "instruction_files": {
+            name: {"path": os.path.abspath(path), "fingerprint": fingerprint}
+            for (name, path), fingerprint in zip(
+                (instruction_files or {}).items(), instructions.values(), strict=True
+            )
+        },
         "mesh": dict(partitioner.mesh.shape),
         "versions": _versions(),
         "git_revision": _git_revision(),
@@ -198,6 +211,18 @@ def _check_steps(curriculum: Curriculum, train_steps: int) -> None:
     )
 
 
+def _check_corpus(
+    curriculum: Curriculum, corpus_dir: str | None, *, made_of_it: Sequence[str]
+) -> None:
+    for name, stream in curriculum.streams.items():
+        read = stream.dataset.mixture_or_task_name
+        if corpus_dir is None and any(f"{read}_".startswith(f"{m}_") for m in made_of_it):
+            raise ValueError(
+                f"CORPUS_DIR is None, but stream {name!r} reads {read!r}, which is made of a "
+                "corpus; instructions alone need none. Give the output of `codet5p corpus build`."
+            )
+
+
 def _check_folder(name: str, folder: str) -> None:
     if pathlib.Path(folder).is_dir():
         return
@@ -207,7 +232,7 @@ def _check_folder(name: str, folder: str) -> None:
     )
 
 
-def _shared_config(curriculum: Curriculum, tokenizer: CodeTokenizer) -> T5Config:
+def _shared_config(curriculum: Curriculum, tokenizer: Tokenizer) -> ModelConfig:
     """Returns the model config that all streams share, checked against the tokenizer."""
     configs = {name: s.objective.model.config for name, s in curriculum.streams.items()}
     first, *others = configs
@@ -217,18 +242,9 @@ def _shared_config(curriculum: Curriculum, tokenizer: CodeTokenizer) -> T5Config
                 f"Streams {first!r} and {other!r} have different models; bind both to %MODEL."
             )
     config = configs[first]
-    sizes = (tokenizer.vocab_size, tokenizer.with_task_tokens().vocab_size)
-    for name, stream in curriculum.streams.items():
-        if isinstance(stream.objective, BimodalObjective) and config.vocab_size != sizes[1]:
-            raise ValueError(
-                f"T5Config.vocab_size is {config.vocab_size}, but stream {name!r} asks with the "
-                f"task tokens [ENC], [TDEC] and [CDEC]; set it to {sizes[1]}, which counts them."
-            )
-    if config.vocab_size not in sizes:
-        raise ValueError(
-            f"T5Config.vocab_size is {config.vocab_size}, but the tokenizer has {sizes[0]} ids, "
-            f"{sizes[1]} with the task tokens of stage 2; set it to one of these."
-        )
+    streams = curriculum.streams.items()
+    asking = [name for name, s in streams if isinstance(s.objective, BimodalObjective)]
+    check_fits(config, tokenizer, asking_streams=asking)
     return config
 
 

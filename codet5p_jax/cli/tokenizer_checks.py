@@ -1,0 +1,59 @@
+"""Whether a model fits the tokenizer: rows for all ids, and the same ids with a meaning."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from codet5p_jax.models.config import T5Config
+from codet5p_jax.tokenizer import Tokenizer
+
+IDS = ("pad_id", "start_id", "eos_id", "clm_id")
+
+
+def check_fits(config: Any, tokenizer: Tokenizer, *, asking_streams: Sequence[str]) -> None:
+    """Compares the config of a model with the tokenizer that its data is made with.
+
+    Args:
+        config: Of the model. A T5 has as many rows as there are ids; one of parts that came from
+            elsewhere may have more.
+        tokenizer: The tokenizer.
+        asking_streams: Streams that ask with the task tokens [ENC], [TDEC] and [CDEC].
+
+    Raises:
+        ValueError: They do not fit; the message says what differs.
+    """
+    if isinstance(config, T5Config):
+        _check_rows_of_t5(config.vocab_size, tokenizer, asking_streams)
+    else:
+        _check_rows(config.vocab_size, tokenizer)
+    names = (*IDS, *(["match_id"] if asking_streams else []))
+    ids = {name: (getattr(config, name), getattr(tokenizer, name)) for name in names}
+    differing = {name: pair for name, pair in ids.items() if pair[0] != pair[1]}
+    if differing:
+        pairs = ", ".join(f"{name} {a}, not {b}" for name, (a, b) in differing.items())
+        raise ValueError(
+            f"The model is made for another tokenizer: it has {pairs} as TOKENIZER_DIR has. Give "
+            f"the model's own tokenizer, or set its {', '.join(differing)} to those of this one."
+        )
+
+
+def _check_rows_of_t5(rows: int, tokenizer: Tokenizer, asking_streams: Sequence[str]) -> None:
+    sizes = (tokenizer.vocab_size, tokenizer.with_task_tokens().vocab_size)
+    if asking_streams and rows != sizes[1]:
+        raise ValueError(
+            f"T5Config.vocab_size is {rows}, but stream {asking_streams[0]!r} asks with the "
+            f"task tokens [ENC], [TDEC] and [CDEC]; set it to {sizes[1]}, which counts them."
+        )
+    if rows not in sizes:
+        raise ValueError(
+            f"T5Config.vocab_size is {rows}, but the tokenizer has {sizes[0]} ids, "
+            f"{sizes[1]} with the task tokens of stage 2; set it to one of these."
+        )
+
+
+def _check_rows(rows: int, tokenizer: Tokenizer) -> None:
+    if rows < tokenizer.vocab_size:
+        raise ValueError(
+            f"The model has {rows:,} rows for ids, but the tokenizer has {tokenizer.vocab_size:,} "
+            "of them, sentinels and task tokens counted. Set the vocab_size of encoder and decoder "
+            "to that or more."
+        )
