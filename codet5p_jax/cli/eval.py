@@ -10,7 +10,7 @@ from codet5p_jax.cli.results import now, results_console, write_results
 from codet5p_jax.evaluation.evaluate import Evaluation, HeldOutData, HeldOutStream, evaluate
 from codet5p_jax.evaluation.heldout import HeldOutPairs, read_pairs
 from codet5p_jax.evaluation.losses import TrainedModel
-from codet5p_jax.tokenizer import CodeTokenizer
+from codet5p_jax.tokenizer import load_tokenizer
 
 STREAMS = {  # stream of stage 1 -> its mixture
     "span_denoising": "unimodal_span_denoising",
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Evaluates, prints a table and writes evaluation.json."""
     started = time.monotonic()
-    tokenizer = CodeTokenizer.from_directory(arguments.tokenizer)
+    tokenizer = load_tokenizer(arguments.tokenizer)
     after, metadata = load_trained(arguments.model_dir, arguments.tokenizer)
     before, before_metadata = (
         load_trained(arguments.before, arguments.tokenizer)

@@ -15,7 +15,7 @@ from codet5p_jax.evaluation.completion import (
     read_files,
 )
 from codet5p_jax.evaluation.losses import stream_losses
-from codet5p_jax.tokenizer import CodeTokenizer
+from codet5p_jax.tokenizer import Tokenizer, load_tokenizer
 
 STREAM = "completion"  # of the recipe that finetunes on completion
 PRETRAINING_STREAM = "decoder_clm"
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Evaluates, prints a table and writes eval_files.json."""
     started = time.monotonic()
-    tokenizer = CodeTokenizer.from_directory(arguments.tokenizer)
+    tokenizer = load_tokenizer(arguments.tokenizer)
     results = {
         "created": now(),
         "losses": _losses(arguments),
@@ -80,7 +80,7 @@ def _losses(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     ]
 
 
-def _completion(arguments: argparse.Namespace, tokenizer: CodeTokenizer) -> dict[str, Any]:
+def _completion(arguments: argparse.Namespace, tokenizer: Tokenizer) -> dict[str, Any]:
     model_dir = arguments.completion or arguments.model_dir
     trained, metadata = load_trained(model_dir, arguments.tokenizer)
     setting = CompletionSetting(

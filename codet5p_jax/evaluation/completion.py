@@ -3,7 +3,8 @@
 The model is a decoder-only language model: its encoder reads `[CLM]` alone (paper, section 3.1 and
 the line completion of appendix D). An example is a line of a file and the tokens before it:
 
-    context   <s> tokens up to the last character before the line that is no whitespace
+    context   <s> tokens up to the last character before the line that is no whitespace; without
+              <s> where the decoder's start is what begins a sequence
     target    the line break, blank lines, indentation and the line, up to its own line break
 
 Decoding is greedy. The prediction is the first line written that is not blank. Lines are compared
@@ -29,10 +30,9 @@ from codet5p_jax.decoding.generate import generate
 from codet5p_jax.evaluation.losses import TrainedModel
 from codet5p_jax.evaluation.metrics import bootstrap_mean, token_cross_entropy
 from codet5p_jax.models.codet5p import CodeT5p
-from codet5p_jax.tokenizer import CodeTokenizer
+from codet5p_jax.tokenizer import Tokenizer
 from codet5p_jax.typing import PyTree, WeightedMean
 
-START_ID = 0  # the decoder's start, T5's pad
 SAMPLE_CONTEXT_LINES = 4
 
 
@@ -134,7 +134,7 @@ def read_files(corpus_dir: str | pathlib.Path, *, split: str = "test") -> list[S
 
 
 def completion_examples(
-    files: Iterable[SourceFile], tokenizer: CodeTokenizer, setting: CompletionSetting
+    files: Iterable[SourceFile], tokenizer: Tokenizer, setting: CompletionSetting
 ) -> list[CompletionExample]:
     """Returns lines to complete, chosen by SHA-256 of seed, file and line number.
 
@@ -159,19 +159,20 @@ def completion_examples(
 
 def complete_lines(
     trained: TrainedModel,
-    tokenizer: CodeTokenizer,
+    tokenizer: Tokenizer,
     examples: Sequence[CompletionExample],
     *,
     setting: CompletionSetting,
 ) -> list[str]:
     """Returns the line that the model writes for each example, without the whitespace around it."""
     prompt_length = setting.length - setting.line_tokens
+    prefix = len(tokenizer.target_prefix)
     lines: list[str] = []
     for batch in _batches(examples, setting.batch_size):
-        prompts = np.zeros([setting.batch_size, prompt_length], np.int32)
-        prompts[:, 0] = tokenizer.bos_id
+        prompts = np.full([setting.batch_size, prompt_length], tokenizer.pad_id, np.int32)
+        prompts[:, :prefix] = tokenizer.target_prefix
         for row, example in zip(prompts, batch, strict=False):
-            row[1 : len(example.context) + 1] = example.context
+            row[prefix : prefix + len(example.context)] = example.context
         generations = generate(
             trained.model,
             trained.params,
@@ -181,7 +182,7 @@ def complete_lines(
         )
         written = np.asarray(generations.tokens)
         lines += [
-            first_line(tokenizer.decode(row[len(example.context) + 1 :].tolist()))
+            first_line(tokenizer.decode(row[prefix + len(example.context) :].tolist()))
             for row, example in zip(written, batch, strict=False)
         ]
     return lines
@@ -189,7 +190,7 @@ def complete_lines(
 
 def completion_loss(
     trained: TrainedModel,
-    tokenizer: CodeTokenizer,
+    tokenizer: Tokenizer,
     examples: Sequence[CompletionExample],
     *,
     setting: CompletionSetting,
@@ -205,7 +206,7 @@ def completion_loss(
 
 def completion_quality(
     trained: TrainedModel,
-    tokenizer: CodeTokenizer,
+    tokenizer: Tokenizer,
     examples: Sequence[CompletionExample],
     *,
     setting: CompletionSetting,
@@ -262,7 +263,7 @@ def first_line(text: str) -> str:
 
 
 def _file_examples(
-    file: SourceFile, tokenizer: CodeTokenizer, setting: CompletionSetting
+    file: SourceFile, tokenizer: Tokenizer, setting: CompletionSetting
 ) -> Iterator[CompletionExample]:
     """Yields the lines of a file that fit, in the order of their hash."""
     spans = _line_spans(file.code, least_characters=setting.least_characters)
@@ -309,18 +310,18 @@ def _batches(
     return (examples[first : first + size] for first in range(0, len(examples), size))
 
 
-def _encoder_rows(tokenizer: CodeTokenizer, rows: int) -> Int[np.ndarray, "rows inputs"]:
+def _encoder_rows(tokenizer: Tokenizer, rows: int) -> Int[np.ndarray, "rows inputs"]:
     return np.full([rows, 1], tokenizer.clm_id, np.int32)
 
 
 def _target_rows(
-    batch: Sequence[CompletionExample], tokenizer: CodeTokenizer, setting: CompletionSetting
+    batch: Sequence[CompletionExample], tokenizer: Tokenizer, setting: CompletionSetting
 ) -> tuple[Int[np.ndarray, "batch targets"], Float[np.ndarray, "batch targets"]]:
     """Returns the tokens of each row and 1 at those of the target; rows to spare weigh nothing."""
-    tokens = np.zeros([setting.batch_size, setting.length], np.int32)
+    tokens = np.full([setting.batch_size, setting.length], tokenizer.pad_id, np.int32)
     weights = np.zeros(tokens.shape, np.float32)
     for row, weight, example in zip(tokens, weights, batch, strict=False):
-        ids = [tokenizer.bos_id, *example.context, *example.target]
+        ids = [*tokenizer.target_prefix, *example.context, *example.target]
         row[: len(ids)] = ids
         weight[len(ids) - len(example.target) : len(ids)] = 1
     return tokens, weights
@@ -334,7 +335,8 @@ def _loss(
     tokens: Int[jax.Array, "batch targets"],
     weights: Float[jax.Array, "batch targets"],
 ) -> WeightedMean:
-    shifted = jnp.pad(tokens[:, :-1], ((0, 0), (1, 0)), constant_values=START_ID)
+    start_id = model.config.start_id
+    shifted = jnp.pad(tokens[:, :-1], ((0, 0), (1, 0)), constant_values=start_id)
     logits: Any = model.apply({"params": params}, encoder_tokens, shifted)
     return token_cross_entropy(logits, tokens, weights)
 

@@ -31,7 +31,7 @@ from codet5p_jax.evaluation.samples import (
 from codet5p_jax.evaluation.translation import translation_rows
 from codet5p_jax.progress import Progress, progress
 from codet5p_jax.retrieval.embed import token_rows
-from codet5p_jax.tokenizer import CodeTokenizer
+from codet5p_jax.tokenizer import Tokenizer
 
 BEFORE_NOTE = "The projection was not trained in stage 1."
 Rows = list[dict[str, Any]]
@@ -87,7 +87,7 @@ class HeldOutData:
 
 def evaluate(
     after: TrainedModel,
-    tokenizer: CodeTokenizer,
+    tokenizer: Tokenizer,
     *,
     before: TrainedModel | None,
     data: HeldOutData,
@@ -126,7 +126,7 @@ def evaluate(
     }
 
 
-def _tokenize(pairs: HeldOutPairs, tokenizer: CodeTokenizer, config: Evaluation) -> TokenizedPairs:
+def _tokenize(pairs: HeldOutPairs, tokenizer: Tokenizer, config: Evaluation) -> TokenizedPairs:
     texts, codes = ([getattr(pair, side) for pair in pairs.pairs] for side in ("text", "code"))
     return TokenizedPairs(
         text_tokens=token_rows(texts, tokenizer, length=config.text_length),
@@ -147,7 +147,7 @@ def _losses(
     return rows
 
 
-def _translation(trained: TrainedModel, pairs: TokenizedPairs, tokenizer: CodeTokenizer) -> Rows:
+def _translation(trained: TrainedModel, pairs: TokenizedPairs, tokenizer: Tokenizer) -> Rows:
     """None for a model without task tokens: it was never asked to translate."""
     if trained.model.config.vocab_size <= tokenizer.cdec_id:
         return []
@@ -183,7 +183,7 @@ def _reranked(
     trained: TrainedModel,
     embedded: Embedded,
     pairs: TokenizedPairs,
-    tokenizer: CodeTokenizer,
+    tokenizer: Tokenizer,
     config: Evaluation,
 ) -> Rows:
     """The re-ranked row, and above it the cosine's for the same texts; none without a head."""
@@ -207,7 +207,7 @@ def _matching(
     trained: TrainedModel,
     embedded: Embedded,
     pairs: TokenizedPairs,
-    tokenizer: CodeTokenizer,
+    tokenizer: Tokenizer,
     config: Evaluation,
 ) -> Rows:
     if not trained.model.config.matching_head or len(pairs) < 2:
@@ -224,7 +224,7 @@ def _matching(
 
 def _samples(
     models: Mapping[str, TrainedModel],
-    tokenizer: CodeTokenizer,
+    tokenizer: Tokenizer,
     held_out: HeldOutPairs,
     config: Evaluation,
 ) -> Rows:

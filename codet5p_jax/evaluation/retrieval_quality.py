@@ -33,8 +33,8 @@ class TokenizedPairs:
     """Held-out pairs as ids; row i of one side belongs to row i of the other.
 
     Attributes:
-        text_tokens: Rows of `<s> ... </s>`, padded with 0.
-        code_tokens: Rows of `<s> ... </s>`, padded with 0.
+        text_tokens: Rows of `<s> ... </s>` and padding.
+        code_tokens: Rows of `<s> ... </s>` and padding.
         languages: Language of each pair.
     """
 

@@ -11,7 +11,7 @@ from codet5p_jax.decoding.generate import generate
 from codet5p_jax.evaluation.heldout import HeldOutPair
 from codet5p_jax.evaluation.losses import TrainedModel
 from codet5p_jax.retrieval.embed import token_rows
-from codet5p_jax.tokenizer import CodeTokenizer
+from codet5p_jax.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,8 @@ class SampleLengths:
     Attributes:
         code: Longest code that is read.
         docstring: Longest documentation that is written, `[TDEC]` and `</s>` counted.
-        completion: Longest completion that is written, `<s>` and `</s>` counted.
+        completion: Longest completion that is written, what targets begin with (`<s>`, or nothing)
+            and `</s>` counted.
     """
 
     code: int
@@ -30,7 +31,7 @@ class SampleLengths:
 
 
 def first_long_enough(
-    pairs: Sequence[HeldOutPair], tokenizer: CodeTokenizer, *, least: int, count: int
+    pairs: Sequence[HeldOutPair], tokenizer: Tokenizer, *, least: int, count: int
 ) -> list[HeldOutPair]:
     """Returns the first `count` pairs whose code has at least `least` tokens."""
     chosen: list[HeldOutPair] = []
@@ -44,7 +45,7 @@ def first_long_enough(
 
 def docstring_samples(
     trained: TrainedModel,
-    tokenizer: CodeTokenizer,
+    tokenizer: Tokenizer,
     pairs: Sequence[HeldOutPair],
     *,
     lengths: SampleLengths,
@@ -73,7 +74,7 @@ def docstring_samples(
 
 def completion_samples(
     trained: TrainedModel,
-    tokenizer: CodeTokenizer,
+    tokenizer: Tokenizer,
     pairs: Sequence[HeldOutPair],
     *,
     lengths: SampleLengths,
@@ -84,6 +85,8 @@ def completion_samples(
     """
     if not pairs:
         return []
+    prefix_ids = np.array(tokenizer.target_prefix, np.int32)
+    written = lengths.completion - len(prefix_ids) - 1
     ids = [tokenizer.encode(pair.code) for pair in pairs]
     prefixes = [row[: min(len(row) // 2, lengths.code - 1)] for row in ids]
     generations = generate(
@@ -91,14 +94,14 @@ def completion_samples(
         trained.params,
         _clm_rows(prefixes, tokenizer, length=lengths.code),
         max_length=lengths.completion,
-        prompt=np.full([len(pairs), 1], tokenizer.bos_id, np.int32),
+        prompt=np.tile(prefix_ids, (len(pairs), 1)),
     )
     return [
         _sample(
             "completion",
             pair,
             prompt=tokenizer.decode(prefix),
-            reference=tokenizer.decode(row[len(prefix) :][: lengths.completion - 2]),
+            reference=tokenizer.decode(row[len(prefix) :][:written]),
             output=output,
         )
         for pair, row, prefix, output in zip(
@@ -108,15 +111,15 @@ def completion_samples(
 
 
 def _clm_rows(
-    prefixes: Sequence[Sequence[int]], tokenizer: CodeTokenizer, *, length: int
+    prefixes: Sequence[Sequence[int]], tokenizer: Tokenizer, *, length: int
 ) -> Int[np.ndarray, "rows length"]:
-    rows = np.zeros([len(prefixes), length], np.int32)
+    rows = np.full([len(prefixes), length], tokenizer.pad_id, np.int32)
     for row, prefix in zip(rows, prefixes, strict=True):
         row[: len(prefix) + 1] = [tokenizer.clm_id, *prefix]
     return rows
 
 
-def _texts(tokenizer: CodeTokenizer, tokens: Any) -> list[str]:
+def _texts(tokenizer: Tokenizer, tokens: Any) -> list[str]:
     return [tokenizer.decode(row) for row in np.asarray(tokens).tolist()]
 
 

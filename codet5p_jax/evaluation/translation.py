@@ -5,7 +5,7 @@ task token, which is given, does not count; `</s>` does.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -14,6 +14,11 @@ from codet5p_jax.evaluation.losses import HostBatch, TrainedModel, model_loss
 from codet5p_jax.evaluation.retrieval_quality import TokenizedPairs
 
 BATCH_SIZE = 50
+
+
+class _Ids(NamedTuple):
+    pad: int
+    start: int
 
 
 def translation_rows(
@@ -28,6 +33,7 @@ def translation_rows(
         code_id: Id of `[CDEC]`.
     """
     texts, codes = pairs.text_tokens, pairs.code_tokens
+    ids = _Ids(trained.model.config.pad_id, trained.model.config.start_id)
     directions = {
         "text_to_code": (texts, codes, code_id),
         "code_to_text": (codes, texts, text_id),
@@ -35,27 +41,30 @@ def translation_rows(
     return [
         {
             "direction": name,
-            "tokens": int(np.sum(targets[:, 1:] != 0)),
-            "loss": model_loss(trained, list(_batches(sources, targets, first))),
+            "tokens": int(np.sum(targets[:, 1:] != ids.pad)),
+            "loss": model_loss(trained, list(_batches(sources, targets, first, ids))),
         }
         for name, (sources, targets, first) in directions.items()
     ]
 
 
 def _batches(
-    sources: Int[np.ndarray, "pairs inputs"], targets: Int[np.ndarray, "pairs targets"], first: int
+    sources: Int[np.ndarray, "pairs inputs"],
+    targets: Int[np.ndarray, "pairs targets"],
+    first: int,
+    ids: _Ids,
 ) -> Iterator[HostBatch]:
     """Yields batches of equal size; rows to spare are padding and weigh nothing."""
     for start in range(0, len(sources), BATCH_SIZE):
         rows = slice(start, start + BATCH_SIZE)
         spare = ((0, BATCH_SIZE - len(sources[rows])), (0, 0))
-        labels = np.pad(targets[rows], spare)
-        weights = (labels != 0).astype(np.int32)
+        labels = np.pad(targets[rows], spare, constant_values=ids.pad)
+        weights = (labels != ids.pad).astype(np.int32)
         weights[:, 0] = 0
         labels[:, 0] = first
         yield {
-            "encoder_input_tokens": np.pad(sources[rows], spare),
-            "decoder_input_tokens": np.pad(labels[:, :-1], ((0, 0), (1, 0))),
+            "encoder_input_tokens": np.pad(sources[rows], spare, constant_values=ids.pad),
+            "decoder_input_tokens": np.insert(labels[:, :-1], 0, ids.start, axis=1),
             "decoder_target_tokens": labels,
             "decoder_loss_weights": weights,
         }

@@ -10,21 +10,21 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from codet5p_jax.models.codet5p import CodeT5p
-from codet5p_jax.tokenizer import CodeTokenizer
+from codet5p_jax.tokenizer import Tokenizer
 from codet5p_jax.typing import PyTree
 
 LENGTH_STEP = 64  # a batch is as long as its longest row, rounded up: few compilations, few pads
 
 
 def token_rows(
-    texts: Sequence[str], tokenizer: CodeTokenizer, *, length: int
+    texts: Sequence[str], tokenizer: Tokenizer, *, length: int
 ) -> Int[np.ndarray, "rows length"]:
-    """Returns `<s> text </s>` per row, cut to `length` with `</s>` kept last, padded with 0."""
+    """Returns `<s> text </s>` per row, cut to `length` with `</s>` kept last, and padding."""
     if length < 3:
         raise ValueError(
             f"length must be at least 3 to hold <s>, one token and </s>; got {length}."
         )
-    rows = np.zeros([len(texts), length], np.int32)
+    rows = np.full([len(texts), length], tokenizer.pad_id, np.int32)
     for row, ids in zip(rows, tokenizer.encode_batch(texts), strict=True):
         kept = [tokenizer.bos_id, *ids[: length - 2], tokenizer.eos_id]
         row[: len(kept)] = kept
@@ -32,14 +32,14 @@ def token_rows(
 
 
 def similar_length_batches(
-    tokens: Int[np.ndarray, "rows length"], *, batch_size: int
+    tokens: Int[np.ndarray, "rows length"], *, batch_size: int, pad_id: int
 ) -> Iterator[tuple[Int[np.ndarray, " batch"], int]]:
     """Yields (row numbers, length): all rows once, shortest first, `batch_size` at a time.
 
     The last batch repeats its last row, so that every batch has the same number of rows; whoever
     writes results by row number writes that row twice, with the same value.
     """
-    used = np.maximum(1, np.sum(tokens != 0, axis=1))
+    used = np.maximum(1, np.sum(tokens != pad_id, axis=1))
     order = np.argsort(used, kind="stable")
     for first in range(0, len(order), batch_size):
         rows = order[first : first + batch_size]
@@ -60,13 +60,14 @@ def embed_tokens(
     Args:
         model: The model.
         params: Its parameters, without the "params" level.
-        tokens: Rows of `<s> ... </s>`, padded with 0.
+        tokens: Rows of `<s> ... </s>` and padding.
         batch_size: Rows per forward pass.
 
     Source: CODET5+ (arXiv:2305.07922), section 3.2: projected encoder state of the first token.
     """
     embeddings: dict[int, np.ndarray] = {}
-    for rows, length in similar_length_batches(tokens, batch_size=batch_size):
+    pad_id = model.config.pad_id
+    for rows, length in similar_length_batches(tokens, batch_size=batch_size, pad_id=pad_id):
         found = np.asarray(_embed(model, params, jnp.asarray(tokens[rows, :length])))
         embeddings.update(zip(rows.tolist(), found, strict=True))
     return np.stack([embeddings[row] for row in range(len(tokens))])

@@ -31,8 +31,8 @@ def match_probabilities(
     Args:
         model: A model with a matching head.
         params: Its parameters, without the "params" level.
-        text_tokens: Rows of `<s> ... </s>`, padded with 0.
-        code_tokens: Rows of `<s> ... </s>`, padded with 0; `<s>` is replaced by `match_id`.
+        text_tokens: Rows of `<s> ... </s>` and padding.
+        code_tokens: Rows of `<s> ... </s>` and padding; `<s>` is replaced by `match_id`.
         pairs: Row numbers (text, code).
         match_id: Id of `[ENC]`, which asks the decoder to match.
         batch_size: Pairs per forward pass.
@@ -44,14 +44,16 @@ def match_probabilities(
     """
     if not model.config.matching_head:
         raise ValueError(
-            "This model has no matching head (T5Config.matching_head is False), so it cannot "
+            "This model has no matching head (its config's matching_head is False), so it cannot "
             "re-rank. Give a model that went through stage 2."
         )
     encoded = _encode_all(model, params, text_tokens, batch_size=batch_size)
     asked = code_tokens.copy()
     asked[:, 0] = match_id
     probabilities = np.zeros(len(pairs), np.float32)
-    for rows, length in similar_length_batches(asked[pairs[:, 1]], batch_size=batch_size):
+    for rows, length in similar_length_batches(
+        asked[pairs[:, 1]], batch_size=batch_size, pad_id=model.config.pad_id
+    ):
         texts, codes = pairs[rows].T
         probabilities[rows] = _match(
             model, params, encoded[texts], text_tokens[texts], asked[codes, :length]

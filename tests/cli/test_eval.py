@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
-from tests.corpora import corpus_dir, registry  # noqa: F401
+from tests.codegen_model import save_codegen_run
+from tests.corpora import codegen, codegen_dir, corpus_dir, registry  # noqa: F401
 
 SMALL = ("--pairs=4", "--examples=8", "--rerank_queries=2", "--text_length=12", "--code_length=24")
 
@@ -45,6 +47,28 @@ def test_eval_prints_a_table_and_writes_the_result(
     assert evaluation["models"]["after"]["directory"] == str(model_dir)
     assert evaluation["setting"]["text_length"] == 12
     assert evaluation["seconds"] > 0
+
+
+@pytest.mark.slow
+def test_a_codegen_based_model_is_evaluated_with_its_tokenizer(
+    registry,  # noqa: F811
+    corpus_dir,  # noqa: F811
+    codegen,  # noqa: F811
+    codegen_dir,  # noqa: F811
+    codet5p,
+    tmp_path,
+):
+    lengths = {"span_denoising": {"inputs": 48, "targets": 20}}
+    run = save_codegen_run(tmp_path / "run", codegen, codegen_dir, **lengths)
+    code, _, error = _eval(codet5p, run, corpus_dir, tokenizer=codegen_dir)
+    assert code == 0, error
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    [losses] = evaluation["losses"]
+    assert losses["objective"] == "unimodal_span_denoising"
+    assert 0 < losses["unigram"] < np.log(codegen.vocab_size + 9) < losses["after"]
+    assert evaluation["matching"] == []  # it has no such head
+    assert {row["ranking"] for row in evaluation["retrieval"]} == {"random", "bm25", "after"}
+    assert {sample["task"] for sample in evaluation["samples"]} == {"code_to_text", "completion"}
 
 
 def test_another_tokenizer_than_that_of_the_training_is_an_error(model_dir, codet5p, tmp_path):

@@ -5,15 +5,16 @@ import shutil
 
 import pytest
 
-from tests.corpora import corpus_dir, registry  # noqa: F401
+from tests.codegen_model import save_codegen_run
+from tests.corpora import codegen, codegen_dir, corpus_dir, registry  # noqa: F401
 
 
-def _eval_files(codet5p, model_dir, corpus, *more):
+def _eval_files(codet5p, model_dir, corpus, *more, tokenizer=None):
     return codet5p(
         "eval_files",
         f"--model_dir={model_dir}",
         f"--corpus={corpus}",
-        f"--tokenizer={model_dir.parent / 'its_tokenizer'}",
+        f"--tokenizer={tokenizer or model_dir.parent / 'its_tokenizer'}",
         "--examples=8",
         "--lines=6",
         *more,
@@ -55,6 +56,24 @@ def test_losses_have_the_lengths_of_the_base_and_lines_are_completed(
     ]
     assert result["completion"]["setting"]["length"] == 64
     assert result["completion"]["examples"] == 6
+
+
+@pytest.mark.slow
+def test_a_codegen_based_model_completes_lines(
+    registry,  # noqa: F811
+    corpus_dir,  # noqa: F811
+    codegen,  # noqa: F811
+    codegen_dir,  # noqa: F811
+    codet5p,
+    tmp_path,
+):
+    lengths = {"decoder_clm": {"inputs": 1, "targets": 64}}
+    run = save_codegen_run(tmp_path / "run", codegen, codegen_dir, **lengths)
+    code, _, error = _eval_files(codet5p, run, corpus_dir, tokenizer=codegen_dir)
+    assert code == 0, error
+    result = json.loads((run / "eval_files.json").read_text())
+    assert [row["objective"] for row in result["losses"]] == ["unimodal_decoder_clm"]
+    assert result["completion"]["examples"] == 6 and result["completion"]["tokens"] > 6
 
 
 @pytest.mark.slow

@@ -21,7 +21,9 @@ from codet5p_jax.evaluation.completion import (
     read_files,
 )
 from codet5p_jax.evaluation.losses import TrainedModel
-from codet5p_jax.tokenizer import train_tokenizer
+from codet5p_jax.tokenizer import load_tokenizer, train_tokenizer
+from tests.codegen_folder import write_codegen_folder
+from tests.codegen_model import trained_codegen
 
 SETTING = CompletionSetting(
     length=44, line_tokens=20, least_context=8, lines_per_file=3, examples=7, batch_size=4
@@ -50,6 +52,17 @@ def examples(files, code_tokenizer):
 @pytest.fixture(scope="module")
 def one_layer(tiny_model, tiny_params):
     return TrainedModel(model=tiny_model, params=tiny_params)
+
+
+@pytest.fixture(scope="module", params=["codet5", "codegen"])
+def case(request, files, code_tokenizer, examples, one_layer, tmp_path_factory):
+    """A model, its tokenizer and lines to complete."""
+    if request.param == "codet5":
+        return one_layer, code_tokenizer, examples
+    folder = tmp_path_factory.mktemp("codegen")
+    tokenizer = load_tokenizer(write_codegen_folder(folder, [f.code for f in files]))
+    made = completion_examples(files, tokenizer, SETTING)
+    return trained_codegen(tokenizer), tokenizer, made
 
 
 def test_context_and_target_are_consecutive_ids_of_the_whole_file(files, code_tokenizer, examples):
@@ -84,12 +97,11 @@ def test_the_choice_depends_on_the_seed_alone(files, code_tokenizer, examples):
     assert completion_examples(files, code_tokenizer, other) != examples
 
 
-def test_lines_are_those_that_a_loop_over_the_whole_model_writes(
-    code_tokenizer, examples, one_layer
-):
-    lines = complete_lines(one_layer, code_tokenizer, examples[:5], setting=SETTING)
+def test_lines_are_those_that_a_loop_over_the_whole_model_writes(case):
+    trained, tokenizer, examples = case
+    lines = complete_lines(trained, tokenizer, examples[:5], setting=SETTING)
     assert len(set(lines)) > 1
-    assert lines == [_written(one_layer, code_tokenizer, example) for example in examples[:5]]
+    assert lines == [_written(trained, tokenizer, example) for example in examples[:5]]
 
 
 def _written(trained, tokenizer, example):
@@ -97,25 +109,27 @@ def _written(trained, tokenizer, example):
 
     @jax.jit
     def logits(tokens):
-        return trained.model.apply({"params": trained.params}, jnp.array([[3]]), tokens[None])[0]
+        clm = jnp.array([[tokenizer.clm_id]])
+        return trained.model.apply({"params": trained.params}, clm, tokens[None])[0]
 
-    tokens = [0, tokenizer.bos_id, *example.context]
+    tokens = [tokenizer.start_id, *tokenizer.target_prefix, *example.context]
+    prompt = len(tokens)
     while len(tokens) <= SETTING.length and tokens[-1] != tokenizer.eos_id:
         padded = np.pad(tokens, (0, SETTING.length + 1 - len(tokens)))
         tokens.append(int(jnp.argmax(logits(jnp.asarray(padded, jnp.int32))[len(tokens) - 1])))
-    return first_line(tokenizer.decode(tokens[len(example.context) + 2 :]))
+    return first_line(tokenizer.decode(tokens[prompt:]))
 
 
-def test_loss_is_the_mean_of_minus_the_log_probabilities_of_the_targets(
-    code_tokenizer, examples, one_layer
-):
+def test_loss_is_the_mean_of_minus_the_log_probabilities_of_the_targets(case):
     """Row by row, by numpy's softmax; seven examples in batches of four leave a row to spare."""
-    loss = completion_loss(one_layer, code_tokenizer, examples, setting=SETTING)
+    trained, tokenizer, examples = case
+    loss = completion_loss(trained, tokenizer, examples, setting=SETTING)
+    clm = jnp.array([[tokenizer.clm_id]])
     nats = []
     for example in examples:
-        ids = [code_tokenizer.bos_id, *example.context, *example.target]
-        decoder = np.pad([0, *ids], (0, 45 - len(ids)))[None, :45].astype(np.int32)
-        logits = one_layer.model.apply({"params": one_layer.params}, jnp.array([[3]]), decoder)
+        ids = [*tokenizer.target_prefix, *example.context, *example.target]
+        decoder = np.array([[tokenizer.start_id, *ids]], np.int32)
+        logits = trained.model.apply({"params": trained.params}, clm, decoder)
         logits = np.asarray(logits, np.float64)[0]
         for at in range(len(ids) - len(example.target), len(ids)):
             nats.append(np.log(np.sum(np.exp(logits[at]))) - logits[at][ids[at]])
