@@ -3,14 +3,11 @@
 import argparse
 import json
 import pathlib
-from collections.abc import Callable, Mapping
 from typing import Any
 
 from codet5p_jax.checkpoint import Checkpoint, load_checkpoint, recorded_path
-from codet5p_jax.interop.huggingface import Export, export_t5
+from codet5p_jax.interop.huggingface import FORMATS, export_model
 from codet5p_jax.interop.model_card import Provenance
-
-FORMATS: Mapping[str, Callable[..., Export]] = {"t5": export_t5}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         choices=tuple(FORMATS),
         default="t5",
-        help="t5: T5ForConditionalGeneration, without projection and matching head",
+        help="; ".join(f"{name}: {record.description}" for name, record in FORMATS.items()),
     )
     parser.add_argument(
         "--tokenizer_dir", metavar="DIR", help="tokenizer (default: where training found it)"
@@ -41,11 +38,12 @@ def run(arguments: argparse.Namespace) -> None:
     checkpoint = load_checkpoint(
         arguments.model_dir, step=arguments.step, tokenizer_dir=arguments.tokenizer_dir
     )
-    export = FORMATS[arguments.format](
+    export = export_model(
         checkpoint.params,
         checkpoint.config,
         tokenizer=checkpoint.tokenizer,
         out_dir=arguments.out,
+        format=arguments.format,
         provenance=provenance(arguments.model_dir, checkpoint),
         max_shard_bytes=int(arguments.max_shard_gb * 1e9),
     )

@@ -3,7 +3,7 @@
 import argparse
 import pathlib
 
-from codet5p_jax.interop.huggingface import fitting_tokenizer, import_t5
+from codet5p_jax.interop.huggingface import fitting_tokenizer, import_model
 from codet5p_jax.tokenizer import CodeTokenizer
 from codet5p_jax.training.checkpoints import newest_step, save_params
 
@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> None:
             f"{out} already holds checkpoint_{newest_step(out)}; nothing was overwritten. "
             "Choose a new directory for --out."
         )
-    params, config = import_t5(arguments.source)
+    params, config = import_model(arguments.source)
     tokenizer = CodeTokenizer.from_directory(arguments.source)
     fitting_tokenizer(tokenizer, config.vocab_size)
     tokenizer.save(out / "tokenizer")

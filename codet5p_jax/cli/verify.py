@@ -1,9 +1,9 @@
 """`codet5p verify`: is an export, loaded with transformers, the model it was made from?"""
 
 import argparse
-import dataclasses
 import pathlib
 import time
+from collections.abc import Mapping
 from typing import final
 
 import jax
@@ -20,7 +20,7 @@ from codet5p_jax.interop.huggingface import fitting_tokenizer
 from codet5p_jax.interop.transformers_model import TransformersModel
 from codet5p_jax.interop.verification import TOLERANCE, Comparison, Verdict, verify
 from codet5p_jax.models.codet5p import CodeT5p
-from codet5p_jax.models.config import T5Config
+from codet5p_jax.models.encoder_decoder import ModelConfig, computing
 from codet5p_jax.typing import PyTree
 
 Tokens = Int[np.ndarray, "batch length"]
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tolerance",
         type=float,
         default=TOLERANCE,
-        help="largest difference of logits, relative to the largest logit (default: %(default)s)",
+        help="largest difference, relative to the largest number (default: %(default)s)",
     )
     parser.add_argument(
         "--max_length", type=int, default=32, help="tokens to generate (default: %(default)s)"
@@ -65,6 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         pathlib.Path(arguments.export) / "verification.json",
         {
             **verdict.to_dict(),
+            "format": theirs.format.name,
             "model_dir": str(arguments.model_dir),
             "step": checkpoint.step,
             "versions": {**theirs.versions, "jax": jax.__version__},
@@ -76,27 +77,43 @@ def run(arguments: argparse.Namespace) -> int:
 
 @final
 class OurModel:
-    """A model of ours in float32, for comparison; see `interop.verification.Model`."""
+    """A model of ours in float32, for comparison; see `interop.verification.Model`.
 
-    def __init__(self, params: PyTree, config: T5Config):
+    Attributes:
+        does: What it can be asked for: "generate", "embed", "match".
+    """
+
+    def __init__(self, params: PyTree, config: ModelConfig):
         """Puts `params` on the device; execution options of the config that round are undone."""
-        config = dataclasses.replace(config, dtype=jnp.float32)
+        config = computing(config, dtype=jnp.float32)
         self._model = CodeT5p(config)
         self._params = jax.tree.map(jnp.asarray, params)
-        self._apply = jax.jit(self._model.apply)
+        self._apply = jax.jit(self._model.apply, static_argnames="method")
         self._vocab_size = config.vocab_size
+        can = {
+            "generate": config.num_decoder_layers > 0,
+            "embed": config.projection_dim is not None,
+            "match": config.matching_head,
+        }
+        self.does = frozenset(what for what, possible in can.items() if possible)
+
+    def token_embeddings(self) -> Mapping[str, Float[np.ndarray, "vocab width"]]:
+        """Returns the token embedding of each side; a T5 has one for both."""
+        sides = ("encoder", "decoder") if "generate" in self.does else ("encoder",)
+        params = self._params
+        embedders = {side: params.get("token_embedder") or params[side]["token_embedder"]
+                     for side in sides}  # fmt: skip
+        return {
+            side: np.asarray(embedder["embedding"])[: self._vocab_size]
+            for side, embedder in embedders.items()
+        }
 
     def logits(
         self, encoder_input_tokens: Tokens, decoder_input_tokens: Int[np.ndarray, "batch targets"]
     ) -> Float[np.ndarray, "batch targets vocab"]:
         """Returns the logits at every decoder position, without the padding of the vocabulary."""
-        with jax.default_matmul_precision("highest"):
-            logits = self._apply(
-                {"params": self._params},
-                jnp.asarray(encoder_input_tokens),
-                jnp.asarray(decoder_input_tokens),
-            )
-        return np.asarray(logits)[..., : self._vocab_size]
+        logits = self._run(encoder_input_tokens, decoder_input_tokens)
+        return logits[..., : self._vocab_size]
 
     def greedy(self, encoder_input_tokens: Tokens, *, max_length: int) -> list[list[int]]:
         """Returns each row's likeliest tokens, up to and with `</s>`."""
@@ -107,12 +124,30 @@ class OurModel:
         rows = zip(generated.tokens.tolist(), generated.lengths.tolist(), strict=True)
         return [tokens[:length] for tokens, length in rows]
 
+    def embed(self, tokens: Tokens) -> Float[np.ndarray, "batch projection"]:
+        """Returns one vector of unit norm per row."""
+        return self._run(tokens, method="embed")
+
+    def match(
+        self, text_tokens: Tokens, code_tokens: Int[np.ndarray, "batch code"]
+    ) -> Float[np.ndarray, "batch 2"]:
+        """Returns the scores (no match, match) of each pair of rows."""
+        return self._run(text_tokens, code_tokens, method="match")
+
+    def _run(self, *tokens: np.ndarray, method: str = "__call__") -> np.ndarray:
+        with jax.default_matmul_precision("highest"):
+            return np.asarray(
+                self._apply({"params": self._params}, *map(jnp.asarray, tokens), method=method)
+            )
+
 
 def print_verdict(verdict: Verdict, console: Console) -> None:
     """Prints one row per input, what was wrong on loading, and the verdict."""
     table = Table(title="Export in transformers against our model")
     table.add_column("input", no_wrap=True)
-    for column in ("tokens", "padding", "logits", "relative", "generated"):
+    columns = ("tokens", "padding", *verdict.worst)
+    generates = any(comparison.generated is not None for comparison in verdict.comparisons)
+    for column in (*columns, *(["generated"] if generates else [])):
         table.add_column(column, justify="right", no_wrap=True)
     for comparison in verdict.comparisons:
         good = comparison.passed(verdict.tolerance)
@@ -121,24 +156,26 @@ def print_verdict(verdict: Verdict, console: Console) -> None:
     for note in filter(None, map(_note, verdict.comparisons)):
         console.print(note, markup=False)
     for problem in verdict.problems:
-        console.print(f"On loading: {problem}", style="bold red", markup=False)
-    worst = max((c.relative_difference for c in verdict.comparisons), default=0.0)
+        console.print(f"Wrong: {problem}", style="bold red", markup=False)
+    worst = ", ".join(f"{name} {value:.1e}" for name, value in verdict.worst.items())
     console.print(
-        f"{'PASSED' if verdict.passed else 'FAILED'}: largest relative difference of logits "
-        f"{worst:.1e}, allowed {verdict.tolerance:.0e}",
+        f"{'PASSED' if verdict.passed else 'FAILED'}: largest relative differences: "
+        f"{worst or 'nothing was compared'}; allowed {verdict.tolerance:.0e}",
         style="bold green" if verdict.passed else "bold red",
         highlight=False,
     )
 
 
 def _cells(comparison: Comparison) -> tuple[str, ...]:
+    generated: tuple[str, ...] = ()
+    if comparison.generated is not None:
+        generated = (f"{comparison.agreeing}/{comparison.generated} equal",)
     return (
         repr(comparison.text[:16]).replace("[", "\\["),  # no markup of rich
         str(comparison.tokens),
         str(comparison.padding),
-        f"{comparison.max_difference:.1e}",
-        f"{comparison.relative_difference:.1e}",
-        f"{comparison.agreeing}/{comparison.generated} equal",
+        *(f"{difference.relative:.1e}" for difference in comparison.differences.values()),
+        *generated,
     )
 
 

@@ -24,9 +24,11 @@ _METADATA = {"format": "pt"}  # without it, transformers 4 refuses the file
 _EXPORT_FILES = (
     "README.md",
     "config.json",
+    "configuration_*.py",
     "generation_config.json",
     "merges.txt",
     "model*.safetensors",
+    "modeling_*.py",
     WEIGHTS_INDEX,
     "special_tokens_map.json",
     "tokenizer.json",

@@ -1,18 +1,17 @@
 """Exports to, and imports from, folders in Hugging Face format. Needs neither torch nor TensorFlow.
 
-A format is a table of names, a mapping of configs and the files beside the weights. Here: `t5`,
-transformers' T5ForConditionalGeneration, as the released codet5p-220m and codet5p-770m.
+What distinguishes the classes of models is in `FORMATS`, one record each (`formats.Format`).
 """
 
 import dataclasses
 import os
 import pathlib
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from codet5p_jax.interop import t5_config
 from codet5p_jax.interop.folders import (
     DEFAULT_SHARD_BYTES,
     read_json,
@@ -21,12 +20,14 @@ from codet5p_jax.interop.folders import (
     write_json,
     write_tensors,
 )
+from codet5p_jax.interop.formats import Config, Format, detected
 from codet5p_jax.interop.model_card import Provenance, model_card
 from codet5p_jax.interop.names import from_tensors, left_out, to_tensors
-from codet5p_jax.interop.t5_names import t5_names, t5_sizes
+from codet5p_jax.interop.t5_formats import BIMODAL, EMBEDDING, T5
 from codet5p_jax.interop.tensors import LazyTensor
-from codet5p_jax.models.config import T5Config
-from codet5p_jax.tokenizer import CodeTokenizer
+from codet5p_jax.tokenizer import Tokenizer
+
+FORMATS: Mapping[str, Format] = {record.name: record for record in (T5, EMBEDDING, BIMODAL)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,45 +49,54 @@ class Export:
     left_out: tuple[str, ...]
 
 
-def export_t5(
+def export_model(
     params: Mapping[str, Any],
-    config: T5Config,
+    config: Config,
     *,
-    tokenizer: CodeTokenizer,
+    tokenizer: Tokenizer,
     out_dir: str | os.PathLike,
+    format: str = T5.name,
     provenance: Provenance | None = None,
     max_shard_bytes: int = DEFAULT_SHARD_BYTES,
 ) -> Export:
-    """Writes a folder that transformers loads with AutoModelForSeq2SeqLM and AutoTokenizer.
+    """Writes a folder that transformers loads with AutoModel and AutoTokenizer.
 
     Tensors keep their dtype and are written one at a time. Padding rows of the vocabulary are
-    trimmed. The projection and the matching head have no place in T5ForConditionalGeneration:
-    they are left out, and named in the result and in the model card.
+    trimmed. Parameters that the format has no place for, such as the heads in T5, are left out,
+    and named in the result and in the model card.
 
     Args:
         params: Our parameters, a nested dict of arrays or of anything that indexes like one.
         config: Config of the model.
         tokenizer: Its tokenizer; gains the task tokens if the model's vocabulary has them.
         out_dir: Folder to write. An earlier export there is replaced once this one is whole.
+        format: One of `FORMATS`.
         provenance: How the model was trained, for the model card.
         max_shard_bytes: Larger models are split into files of at most this size.
 
     Raises:
-        ValueError: Parameters, config and tokenizer do not fit together, a parameter is not
-            finite, or `out_dir` holds other things than an export.
+        ValueError: There is no such format or it cannot hold the model; parameters, config and
+            tokenizer do not fit together; a parameter is not finite; or `out_dir` holds other
+            things than an export.
     """
-    hf_config = t5_config.to_huggingface(config)
+    record = format_called(format)
+    hf_config = record.config_json(config)
     tokenizer = fitting_tokenizer(tokenizer, config.vocab_size)
-    table = t5_names(config)
-    tensors = to_tensors(params, table, sizes=t5_sizes(config))
+    table = record.names(config)
+    tensors = to_tensors(params, table, sizes=record.sizes(config))
     missing = left_out(params, table)
     hf_config["torch_dtype"] = _stored_dtype(tensors)
     with replacing_folder(out_dir) as folder:
         write_tensors(folder, tensors, max_shard_bytes=max_shard_bytes)
         write_json(folder / "config.json", hf_config)
-        write_json(folder / "generation_config.json", t5_config.generation_config(config))
+        if record.generation_config is not None:
+            write_json(folder / "generation_config.json", record.generation_config(config))
+        for file in record.model_files:
+            shutil.copyfile(file, folder / file.name)
         tokenizer.save(folder)
-        card = model_card(config, provenance=provenance or Provenance(), left_out=missing)
+        card = model_card(
+            config, format=record, provenance=provenance or Provenance(), left_out=missing
+        )
         (folder / "README.md").write_text(card, encoding="utf-8")
     return Export(
         folder=pathlib.Path(out_dir),
@@ -97,41 +107,54 @@ def export_t5(
     )
 
 
+def export_t5(params: Mapping[str, Any], config: Config, **arguments: Any) -> Export:
+    """Writes a T5ForConditionalGeneration; see `export_model`, whose arguments it takes."""
+    return export_model(params, config, format=T5.name, **arguments)
+
+
+def format_called(name: str) -> Format:
+    """Returns the format called `name`.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if name not in FORMATS:
+        raise ValueError(f"There is no format {name!r}; it is one of {', '.join(FORMATS)}.")
+    return FORMATS[name]
+
+
 def _stored_dtype(tensors: Sequence[LazyTensor]) -> str:
     return str(np.result_type(*{tensor.dtype for tensor in tensors}))
 
 
-def import_t5(folder: str | os.PathLike) -> tuple[dict[str, Any], T5Config]:
-    """Returns the parameters (nested dict of float32 arrays) and the config of a T5 folder.
+def import_model(folder: str | os.PathLike) -> tuple[dict[str, Any], Config]:
+    """Returns the parameters (nested dict of float32 arrays) and the config of a folder.
 
-    Padding rows of the vocabulary are zero. Undoes `export_t5` bit for bit. There is no
-    projection and no matching head in such a folder: a model that needs them initializes them.
+    Its config.json says of which format it is. Padding rows of the vocabulary are zero. Undoes
+    `export_model` bit for bit. What the format has no place for is not there, such as projection
+    and matching head of a T5: a model that needs them initializes them.
 
     Raises:
         FileNotFoundError: config.json or the weights are missing.
-        ValueError: The config is no T5 supported here, or the tensors do not fit it.
+        ValueError: The config is of no format supported here, or the tensors do not fit it.
         ModuleNotFoundError: The weights are PyTorch files and torch is not installed.
     """
     folder = pathlib.Path(folder)
     contents = read_config(folder)
-    config = t5_config.from_huggingface(contents, source=str(folder / "config.json"))
-    tensors = read_tensors(folder)
-    if not config.tie_embeddings and contents.get("tie_word_embeddings"):
-        tensors = _with_own_head(tensors)
+    source = str(folder / "config.json")
+    record = detected(contents, FORMATS.values(), source=source)
+    config = record.from_huggingface(contents, source)
+    tensors = record.completed(read_tensors(folder), config, contents)
     try:
-        params = from_tensors(tensors, t5_names(config), sizes=t5_sizes(config))
+        params = from_tensors(tensors, record.names(config), sizes=record.sizes(config))
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
     return params, config
 
 
-def _with_own_head(tensors: Sequence[LazyTensor]) -> list[LazyTensor]:
-    """Transformers 5 ties every T5, and stores no head if the logits are unscaled, either."""
-    named = {tensor.name: tensor for tensor in tensors}
-    if "shared.weight" in named and "lm_head.weight" not in named:
-        head = dataclasses.replace(named["shared.weight"], name="lm_head.weight")
-        return [*tensors, head]
-    return list(tensors)
+def import_t5(folder: str | os.PathLike) -> tuple[dict[str, Any], Config]:
+    """Returns parameters and config of a folder; see `import_model`, which reads any format."""
+    return import_model(folder)
 
 
 def read_config(folder: str | os.PathLike) -> dict[str, Any]:
@@ -150,7 +173,7 @@ def read_config(folder: str | os.PathLike) -> dict[str, Any]:
     return read_json(path)
 
 
-def fitting_tokenizer(tokenizer: CodeTokenizer, vocab_size: int) -> CodeTokenizer:
+def fitting_tokenizer(tokenizer: Tokenizer, vocab_size: int) -> Tokenizer:
     """Returns `tokenizer`, with task tokens if the vocabulary has the rows for them.
 
     Raises:

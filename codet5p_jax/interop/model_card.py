@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from codet5p_jax.models.config import T5Config
+from codet5p_jax.interop.formats import Config, Format
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,18 +34,21 @@ class Provenance:
     imported_from: str | None = None
 
 
-def model_card(config: T5Config, *, provenance: Provenance, left_out: tuple[str, ...]) -> str:
+def model_card(
+    config: Config, *, format: Format, provenance: Provenance, left_out: tuple[str, ...]
+) -> str:
     """Returns the card in Markdown, with the front matter that model hubs read.
 
     Args:
         config: Config of the model.
+        format: Format of the export.
         provenance: How it was trained.
         left_out: Paths of parameters of the trained model that the export does not hold.
     """
     sections = (
-        _FRONT_MATTER,
-        _introduction(config, provenance),
-        _LOADING,
+        _front_matter(format),
+        _introduction(config, format, provenance),
+        f"## Loading\n\n{format.loading.strip()}",
         _training(provenance),
         _counts("Files in training by language", "language", provenance.languages),
         _counts("Files in the corpus by licence", "licence", provenance.licenses),
@@ -85,39 +88,16 @@ def _joined(path: str, name: str) -> str:
     return f"{path} / {name}" if path else name
 
 
-_FRONT_MATTER = """
----
-library_name: transformers
-tags:
-- code
-- codet5p
-- text2text-generation
----
-"""
+def _front_matter(format: Format) -> str:
+    task = "text2text-generation" if "generate" in format.does else "feature-extraction"
+    return f"---\nlibrary_name: transformers\ntags:\n- code\n- codet5p\n- {task}\n---"
+
 
 _TRAINED = (
     "An encoder-decoder language model of source code, pretrained with the objectives of\n"
     "CodeT5+ (Wang et al. 2023, arXiv 2305.07922) by codet5p_jax. This is no release by the\n"
     "authors of that paper."
 )
-
-_LOADING = """
-## Loading
-
-```python
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("PATH_OF_THIS_FOLDER")
-model = AutoModelForSeq2SeqLM.from_pretrained("PATH_OF_THIS_FOLDER")
-inputs = tokenizer("def mean(values):\\n    return", return_tensors="pt")
-outputs = model.generate(input_ids=inputs.input_ids, attention_mask=inputs.attention_mask)
-print(tokenizer.decode(outputs[0], skip_special_tokens=True))
-```
-
-A sequence is `<s> ... </s>`, for the encoder and as target alike; the decoder starts from `<pad>`.
-Span denoising uses `<extra_id_0>` ... `<extra_id_99>`, causal language modeling puts `<unk>` first
-in the encoder.
-"""
 
 _LICENCE = """
 ## Licence
@@ -127,18 +107,12 @@ the source code it was trained on. Output may resemble that code.
 """
 
 
-def _introduction(config: T5Config, provenance: Provenance) -> str:
-    embeddings = "tied" if config.tie_embeddings else "untied"
-    feed_forward = "gated gelu" if config.gated_mlp else "relu"
+def _introduction(config: Config, format: Format, provenance: Provenance) -> str:
+    rows = {"architecture": format.architecture, **format.summary(config)}
     return (
         f"# {provenance.name}\n\n"
         f"{_TRAINED if provenance.imported_from is None else _imported(provenance)}\n\n"
-        "| | |\n|---|---|\n"
-        "| architecture | T5ForConditionalGeneration |\n"
-        f"| layers, encoder + decoder | {config.num_encoder_layers} + {config.num_decoder_layers} |"
-        f"\n| width, heads x head width, feed-forward | {config.embed_dim}, {config.num_heads} x "
-        f"{config.head_dim}, {config.mlp_dim} {feed_forward} |\n"
-        f"| vocabulary | {config.vocab_size:,}, {embeddings} |"
+        + _table(("", ""), rows.items())
     )
 
 

@@ -1,4 +1,4 @@
-"""Names of T5's parameters in transformers' T5ForConditionalGeneration."""
+"""Names of a T5's parameters in transformers, and of the two heads of CodeT5+."""
 
 from collections.abc import Iterator
 
@@ -16,17 +16,35 @@ _MLP_LAYER = {"encoder": 1, "decoder": 2}
 _IGNORED = frozenset({"decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"})
 
 
-def t5_names(config: T5Config) -> NameTable:
+def t5_names(
+    config: T5Config,
+    *,
+    decoder: bool = True,
+    projection: bool = False,
+    matching_head: bool = False,
+) -> NameTable:
     """Returns the names of a T5 of the given config: tied or untied, gated or not.
 
-    Parameters of the projection and of the matching head are not among them: the released
-    codet5p-220m and -770m have none, and T5ForConditionalGeneration no place for them.
+    Args:
+        config: Config of the model.
+        decoder: Whether the format holds the decoder and its head.
+        projection: Whether it holds the projection; T5ForConditionalGeneration does not.
+        matching_head: Whether it holds the matching head.
     """
-    copies = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
-    head = () if config.tie_embeddings else (_LM_HEAD,)
+    stacks = ("encoder", "decoder") if decoder else ("encoder",)
+    head = (_LM_HEAD,) if decoder and not config.tie_embeddings else ()
+    tied_head = (_LM_HEAD.theirs,) if decoder and config.tie_embeddings else ()
     return NameTable(
-        names=(_EMBEDDING, *head, *_stack("encoder", config), *_stack("decoder", config)),
-        aliases={_EMBEDDING.theirs: (*copies, _LM_HEAD.theirs) if not head else copies},
+        names=(
+            _EMBEDDING,
+            *head,
+            *(row for stack in stacks for row in _stack(stack, config)),
+            *(_dense("projection", "proj", "projection") if projection else ()),
+            *(_dense("matching_head", "itm_head", "classes") if matching_head else ()),
+        ),
+        aliases={
+            _EMBEDDING.theirs: (*(f"{stack}.embed_tokens.weight" for stack in stacks), *tied_head)
+        },
         ignored=_IGNORED,
     )
 
@@ -43,6 +61,8 @@ def t5_sizes(config: T5Config) -> Sizes:
         "relpos_buckets": config.relative_position_buckets,
         "encoder_layers": config.num_encoder_layers,
         "decoder_layers": config.num_decoder_layers,
+        "projection": config.projection_dim or 0,
+        "classes": 2,
     }
 
 
@@ -52,6 +72,19 @@ _EMBEDDING = TensorName(
 _LM_HEAD = TensorName(
     ours="lm_head/kernel", theirs="lm_head.weight", axes=("embed", "vocab"), transposed=True
 )
+
+
+def _dense(ours: str, theirs: str, outputs: str) -> tuple[TensorName, TensorName]:
+    """Names of a head that reads the final states."""
+    return (
+        TensorName(
+            ours=f"{ours}/kernel",
+            theirs=f"{theirs}.weight",
+            axes=("embed", outputs),
+            transposed=True,
+        ),
+        TensorName(ours=f"{ours}/bias", theirs=f"{theirs}.bias", axes=(outputs,)),
+    )
 
 
 def _stack(stack: str, config: T5Config) -> Iterator[TensorName]:

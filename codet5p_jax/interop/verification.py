@@ -1,16 +1,23 @@
-"""Compares an export with the model it was made from: tokens, logits, generations.
+"""Compares an export with the model it was made from, in all that its format does.
 
 Both sides are given as a `Model`: the exported folder through transformers, and our own model.
+Tokens are always compared; logits and generations, embeddings, matching scores where the export has
+them. Short texts read few rows of the vocabulary, so all rows of the token embeddings are compared
+too: two that were exchanged would show nowhere else.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from codet5p_jax.tokenizer import CodeTokenizer
+from codet5p_jax.tokenizer import Tokenizer as OurTokenizer
+
+Tokens = Int[np.ndarray, "batch length"]
+Rows = Sequence[Sequence[int]]
+SHOWN_ROWS = 5
 
 # Of the largest logit. Float32 sums in another order differ by about 1e-6 per layer; a transposed
 # or swapped kernel by about 1.
@@ -37,20 +44,38 @@ TEXTS = (
         return self._items.pop()
 ''',
     "SELECT  name,\r\n\tcount(*) FROM `files` WHERE size >= 0x1F;   ",
+    # Long enough for T5's buckets of far positions.
+    "".join(f"    total_{i} = total_{i - 1} + values[{i}]\n" for i in range(1, 25)),
 )
 
 
 @runtime_checkable
 class Model(Protocol):
-    """What is compared of each side."""
+    """What is compared of each side. Tokens are padded behind, with the tokenizer's padding.
+
+    Attributes:
+        does: What it can be asked for: "generate", "embed", "match". Only methods of these are
+            called.
+    """
+
+    does: frozenset[str]
+
+    def token_embeddings(self) -> Mapping[str, np.ndarray]:
+        """Returns the token embedding [vocab, width] of each side, "encoder" and "decoder"."""
 
     def logits(
         self, encoder_input_tokens: np.ndarray, decoder_input_tokens: np.ndarray
     ) -> np.ndarray:
-        """Returns logits [batch, targets, vocab]; 0 in the encoder's input is padding."""
+        """Generate: returns logits [batch, targets, vocab]."""
 
     def greedy(self, encoder_input_tokens: np.ndarray, *, max_length: int) -> list[list[int]]:
-        """Returns the likeliest tokens of each row, up to and with `</s>`."""
+        """Generate: returns the likeliest tokens of each row, up to and with `</s>`."""
+
+    def embed(self, tokens: np.ndarray) -> np.ndarray:
+        """Embed: returns one vector of unit norm per row."""
+
+    def match(self, text_tokens: np.ndarray, code_tokens: np.ndarray) -> np.ndarray:
+        """Match: returns the scores (no match, match) of each pair of rows."""
 
 
 @runtime_checkable
@@ -65,35 +90,57 @@ class Tokenizer(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Of two arrays.
+
+    Attributes:
+        absolute: Largest difference of two numbers.
+        relative: The same, divided by the largest number of ours.
+    """
+
+    absolute: float
+    relative: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """How one input fared.
+    """How one input fared. What the export's format does not do is None.
 
     Attributes:
         text: The input.
         tokens: Its length in tokens, `<s>` and `</s>` counted.
         padding: Padding behind it.
         tokenizer: None, or how the two tokenizers differ on it.
-        max_difference: Largest absolute difference of two logits.
-        relative_difference: The same, divided by the largest absolute logit.
+        logits: Of all decoder positions.
         generated: Tokens that were generated here.
         agreeing: How many of them, from the first on, are the same there.
         tie: None, or why the first different token does not count: both tokens are as likely.
+        embedding: Of the vectors.
+        matching: Of the scores, the text paired with the next.
     """
 
     text: str
     tokens: int
     padding: int
     tokenizer: str | None
-    max_difference: float
-    relative_difference: float
-    generated: int
-    agreeing: int
+    logits: Difference | None = None
+    generated: int | None = None
+    agreeing: int | None = None
     tie: str | None = None
+    embedding: Difference | None = None
+    matching: Difference | None = None
+
+    @property
+    def differences(self) -> dict[str, Difference]:
+        """What was compared in numbers."""
+        named = {"logits": self.logits, "embedding": self.embedding, "matching": self.matching}
+        return {name: value for name, value in named.items() if value is not None}
 
     def passed(self, tolerance: float) -> bool:
-        """Whether tokens, logits and generations agree."""
+        """Whether tokens, numbers and generations agree."""
         same = self.agreeing == self.generated or self.tie is not None
-        return self.tokenizer is None and self.relative_difference <= tolerance and same
+        near = all(value.relative <= tolerance for value in self.differences.values())
+        return self.tokenizer is None and near and same
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,8 +149,8 @@ class Verdict:
 
     Attributes:
         comparisons: One per input.
-        problems: What was wrong on loading; any is a failure.
-        tolerance: Of the relative difference of logits.
+        problems: What was wrong on loading, or with whole tables; any is a failure.
+        tolerance: Of relative differences.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -115,16 +162,25 @@ class Verdict:
         """Whether everything agrees."""
         return not self.problems and all(c.passed(self.tolerance) for c in self.comparisons)
 
+    @property
+    def worst(self) -> dict[str, float]:
+        """What was compared in numbers -> the largest relative difference over all inputs."""
+        found: dict[str, float] = {}
+        for comparison in self.comparisons:
+            for name, difference in comparison.differences.items():
+                found[name] = float(np.maximum(found.get(name, 0.0), difference.relative))
+        return found
+
     def to_dict(self) -> dict[str, Any]:
         """Returns the verdict as JSON values."""
-        return {"passed": self.passed, **dataclasses.asdict(self)}
+        return {"passed": self.passed, "worst": self.worst, **dataclasses.asdict(self)}
 
 
 def verify(
     ours: Model,
     theirs: Model,
     *,
-    tokenizer: CodeTokenizer,
+    tokenizer: OurTokenizer,
     their_tokenizer: Tokenizer,
     problems: Sequence[str] = (),
     texts: Sequence[str] = TEXTS,
@@ -135,56 +191,138 @@ def verify(
 
     Args:
         ours: The model that was exported.
-        theirs: The export.
+        theirs: The export; it says what is compared.
         tokenizer: Our tokenizer, which makes the inputs of both.
         their_tokenizer: The exported tokenizer.
         problems: What went wrong on loading the export.
         texts: Inputs; the decoder reads the same texts for the logits.
         max_length: Tokens to generate.
-        tolerance: Largest allowed difference of logits, relative to the largest logit.
+        tolerance: Largest allowed difference of numbers, relative to the largest of them.
     """
-    rows = [[tokenizer.bos_id, *tokenizer.encode(text), tokenizer.eos_id] for text in texts]
-    inputs, targets = padded(rows), padded([[0, *row[:-1]] for row in rows])
-    our_logits, their_logits = ours.logits(inputs, targets), theirs.logits(inputs, targets)
-    our_tokens = ours.greedy(inputs, max_length=max_length)
-    their_tokens = theirs.greedy(inputs, max_length=max_length)
-
-    comparisons = []
-    for i, (text, row) in enumerate(zip(texts, rows, strict=True)):
-        differences = _logit_differences(our_logits[i, : len(row)], their_logits[i, : len(row)])
-        generations = _generations(our_tokens[i], their_tokens[i], model=ours, inputs=inputs[i])
-        comparisons.append(
-            Comparison(
-                text=text,
-                tokens=len(row),
-                padding=inputs.shape[1] - len(row),
-                tokenizer=_tokenizer_difference(text, tokenizer, their_tokenizer),
-                **differences,
-                **generations,
-            )
+    ids = [tokenizer.encode(text) for text in texts]
+    rows = [[tokenizer.bos_id, *row, tokenizer.eos_id] for row in ids]
+    inputs = padded(rows, pad_id=tokenizer.pad_id)
+    cannot = theirs.does - ours.does
+    found: list[dict[str, Any]] = [{} for _ in texts]
+    for what, compare in _COMPARE.items():
+        if what in theirs.does and what not in cannot:
+            results = compare(ours, theirs, rows, inputs, tokenizer=tokenizer, length=max_length)
+            for fields, result in zip(found, results, strict=True):
+                fields.update(result)
+    comparisons = tuple(
+        Comparison(
+            text=text,
+            tokens=len(row),
+            padding=inputs.shape[1] - len(row),
+            tokenizer=_tokenizer_difference(text, tokenizer, their_tokenizer),
+            **fields,
         )
-    return Verdict(comparisons=tuple(comparisons), problems=tuple(problems), tolerance=tolerance)
+        for text, row, fields in zip(texts, rows, found, strict=True)
+    )
+    return Verdict(
+        comparisons=comparisons,
+        problems=(
+            *problems,
+            *(f"our model has nothing to {what} with, the export has" for what in sorted(cannot)),
+            *_vocabulary_problems(ours.token_embeddings(), theirs.token_embeddings()),
+        ),
+        tolerance=tolerance,
+    )
 
 
-def padded(rows: Sequence[Sequence[int]]) -> Int[np.ndarray, "batch length"]:
-    """Returns `rows` as one int32 array, filled with 0 behind."""
-    array = np.zeros([len(rows), max(map(len, rows))], np.int32)
+def _vocabulary_problems(
+    ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]
+) -> Iterator[str]:
+    for side, table in theirs.items():
+        if side not in ours:
+            yield f"token embedding of the {side}: our model has none"
+        elif ours[side].shape != table.shape:
+            yield (
+                f"token embedding of the {side}: {list(table.shape)}, expected "
+                f"{list(ours[side].shape)}"
+            )
+        else:
+            rows = np.flatnonzero(np.any(ours[side] != table, axis=1))
+            if rows.size:
+                shown = ", ".join(map(str, rows[:SHOWN_ROWS]))
+                more = ", ..." if rows.size > SHOWN_ROWS else ""
+                yield (
+                    f"token embedding of the {side}: {rows.size:,} of {len(table):,} rows differ: "
+                    f"those of the ids {shown}{more}"
+                )
+
+
+def _compare_generation(
+    ours: Model,
+    theirs: Model,
+    rows: Rows,
+    inputs: Tokens,
+    *,
+    tokenizer: OurTokenizer,
+    length: int,
+) -> Iterator[dict[str, Any]]:
+    start = [[tokenizer.start_id, *row[:-1]] for row in rows]
+    targets = padded(start, pad_id=tokenizer.pad_id)
+    our_logits, their_logits = ours.logits(inputs, targets), theirs.logits(inputs, targets)
+    our_tokens = ours.greedy(inputs, max_length=length)
+    their_tokens = theirs.greedy(inputs, max_length=length)
+    for i, row in enumerate(rows):
+        yield {
+            "logits": _difference(our_logits[i, : len(row)], their_logits[i, : len(row)]),
+            **_generations(
+                our_tokens[i],
+                their_tokens[i],
+                model=ours,
+                inputs=inputs[i],
+                start_id=tokenizer.start_id,
+            ),
+        }
+
+
+def _compare_embeddings(
+    ours: Model, theirs: Model, rows: Rows, inputs: Tokens, **_: Any
+) -> Iterator[dict[str, Any]]:
+    for our_vector, their_vector in zip(ours.embed(inputs), theirs.embed(inputs), strict=True):
+        yield {"embedding": _difference(our_vector, their_vector)}
+
+
+def _compare_matching(
+    ours: Model, theirs: Model, rows: Rows, inputs: Tokens, **_: Any
+) -> Iterator[dict[str, Any]]:
+    code = np.roll(inputs, -1, axis=0)
+    our_scores, their_scores = ours.match(inputs, code), theirs.match(inputs, code)
+    scale = np.abs(our_scores).max(initial=0)  # of all: a pair's own scores may be near 0
+    for our_score, their_score in zip(our_scores, their_scores, strict=True):
+        yield {"matching": _difference(our_score, their_score, scale=float(scale))}
+
+
+_COMPARE: Mapping[str, Callable[..., Iterator[dict[str, Any]]]] = {
+    "generate": _compare_generation,
+    "embed": _compare_embeddings,
+    "match": _compare_matching,
+}
+
+
+def padded(rows: Rows, *, pad_id: int) -> Tokens:
+    """Returns `rows` as one int32 array, filled with `pad_id` behind."""
+    array = np.full([len(rows), max(map(len, rows))], pad_id, np.int32)
     for i, row in enumerate(rows):
         array[i, : len(row)] = row
     return array
 
 
-def _logit_differences(
-    ours: Float[np.ndarray, "targets vocab"], theirs: Float[np.ndarray, "targets vocab"]
-) -> Mapping[str, Any]:
+def _difference(
+    ours: Float[np.ndarray, "*axes"],
+    theirs: Float[np.ndarray, "*axes"],
+    *,
+    scale: float | None = None,
+) -> Difference:
     largest = float(np.abs(ours - theirs).max())
-    return {
-        "max_difference": largest,
-        "relative_difference": largest / float(np.abs(ours).max()),
-    }
+    scale = float(np.abs(ours).max()) if scale is None else scale
+    return Difference(absolute=largest, relative=largest / scale if scale else largest)
 
 
-def _tokenizer_difference(text: str, ours: CodeTokenizer, theirs: Tokenizer) -> str | None:
+def _tokenizer_difference(text: str, ours: OurTokenizer, theirs: Tokenizer) -> str | None:
     ids = ours.encode(text)
     if theirs.encode(text, special_tokens=False) != ids:
         return "other ids"
@@ -196,7 +334,12 @@ def _tokenizer_difference(text: str, ours: CodeTokenizer, theirs: Tokenizer) -> 
 
 
 def _generations(
-    ours: list[int], theirs: list[int], *, model: Model, inputs: Int[np.ndarray, " inputs"]
+    ours: list[int],
+    theirs: list[int],
+    *,
+    model: Model,
+    inputs: Int[np.ndarray, " inputs"],
+    start_id: int,
 ) -> Mapping[str, Any]:
     same = next(
         (i for i, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]),
@@ -204,7 +347,7 @@ def _generations(
     )
     tie = None
     if same < min(len(ours), len(theirs)):
-        logits = model.logits(inputs[None], np.array([[0, *ours[:same]]], np.int32))[0, -1]
+        logits = model.logits(inputs[None], np.array([[start_id, *ours[:same]]], np.int32))[0, -1]
         tie = _tie(logits, ours[same], theirs[same])
     return {"generated": len(ours), "agreeing": same, "tie": tie}
 

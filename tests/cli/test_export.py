@@ -25,6 +25,39 @@ def test_export_writes_the_folder_and_tells_what_is_left_out(model_dir, tmp_path
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("embedding", {"configuration_codet5p_embedding.py", "modeling_codet5p_embedding.py"}),
+        (
+            "bimodal",
+            {
+                "configuration_codet5p_bimodal.py",
+                "generation_config.json",
+                "modeling_codet5p_bimodal.py",
+            },
+        ),
+    ],
+)
+def test_other_formats_are_written_with_their_code(model_dir, tmp_path, codet5p, name, files):
+    words = ("export", f"--model_dir={model_dir}", f"--out={tmp_path / 'out'}", f"--format={name}")
+    assert codet5p(*words)[0] == 0
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == files | {
+        "README.md",
+        "config.json",
+        "merges.txt",
+        "model.safetensors",
+        "special_tokens_map.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "vocab.json",
+    }
+    code, out, _ = codet5p(*words)  # an export of any format is replaced
+    assert code == 0
+    assert ("Left out" in out) == (name == "embedding")
+
+
 def test_a_step_that_does_not_exist_is_an_error_that_names_those_that_do(
     model_dir, tmp_path, codet5p
 ):

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from codet5p_jax.checkpoint import load_checkpoint
 
@@ -21,6 +22,19 @@ def test_an_import_of_an_export_is_a_model_dir_with_the_same_model(model_dir, tm
     first, again = (tmp_path / name / "model.safetensors" for name in ("out", "again"))
     assert again.read_bytes() == first.read_bytes()
     assert "The weights of `out`" in (tmp_path / "again" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["embedding", "bimodal"])
+def test_an_import_knows_the_format_by_itself(model_dir, tmp_path, codet5p, name):
+    codet5p("export", f"--model_dir={model_dir}", f"--out={tmp_path / 'out'}", f"--format={name}")
+    code, _, _ = codet5p("import", f"--from={tmp_path / 'out'}", f"--out={tmp_path / 'imported'}")
+    assert code == 0
+    before, after = load_checkpoint(model_dir), load_checkpoint(tmp_path / "imported")
+    heads = {"projection"} if name == "embedding" else {"projection", "matching_head", "decoder"}
+    assert set(after.params) == {"token_embedder", "encoder"} | heads
+    np.testing.assert_array_equal(
+        after.params["projection"]["kernel"], before.params["projection"]["kernel"]
+    )
 
 
 def test_an_import_overwrites_no_checkpoint(model_dir, tmp_path, codet5p):

@@ -9,9 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from codet5p_jax.interop.huggingface import export_t5, fitting_tokenizer, import_t5
+from codet5p_jax.interop.huggingface import (
+    FORMATS,
+    export_model,
+    export_t5,
+    fitting_tokenizer,
+    import_model,
+    import_t5,
+)
 from codet5p_jax.interop.model_card import Provenance
 from codet5p_jax.models.codet5p import CodeT5p
+from codet5p_jax.models.sizes import model_config
 from codet5p_jax.tokenizer import CodeTokenizer
 
 INPUTS = np.array([[1, 40, 41, 42, 43, 2], [1, 50, 2, 0, 0, 0], [1, 60, 61, 2, 0, 0]], np.int32)
@@ -63,6 +71,152 @@ def test_import_of_an_export_is_the_model_bit_for_bit(
     imported, config = import_t5(tmp_path / "out")
     assert _bits(imported) == _bits(held_by_t5(params, any_config))
     assert config == dataclasses.replace(any_config, projection_dim=None, matching_head=False)
+
+
+@pytest.fixture
+def held(held_by_t5):
+    """Returns what a format holds of parameters and config."""
+
+    def of(name, params, config):
+        kept = held_by_t5(params, config)
+        if name == "t5":
+            return kept, dataclasses.replace(config, projection_dim=None, matching_head=False)
+        kept["projection"] = params["projection"]
+        if name == "bimodal":
+            return {**kept, "matching_head": params["matching_head"]}, config
+        encoder_alone = {"num_decoder_layers": 0, "matching_head": False, "tie_embeddings": True}
+        for decoders in ("decoder", "lm_head"):
+            kept.pop(decoders, None)
+        return kept, dataclasses.replace(config, **encoder_alone)
+
+    return of
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_import_of_an_export_in_any_format_is_what_it_holds_bit_for_bit(
+    tmp_path, any_config, random_params, held, tokenizer, name
+):
+    params = random_params(any_config)
+    result = export_model(
+        params, any_config, tokenizer=tokenizer, out_dir=tmp_path / "out", format=name
+    )
+    imported, config = import_model(tmp_path / "out")
+    expected, expected_config = held(name, params, any_config)
+    assert config == expected_config
+    assert _bits(imported) == _bits(expected)
+    assert result.parameters == config.num_parameters()
+    files = {path.name for path in (tmp_path / "out").glob("*.py")}
+    assert files == {path.name for path in FORMATS[name].model_files}
+
+
+def test_an_embedding_model_without_a_decoder_is_exported(
+    tmp_path, config, random_params, tokenizer
+):
+    alone = dataclasses.replace(config, num_decoder_layers=0, matching_head=False)
+    params = random_params(alone)
+    result = export_model(
+        params, alone, tokenizer=tokenizer, out_dir=tmp_path / "out", format="embedding"
+    )
+    assert result.left_out == ()
+    assert import_model(tmp_path / "out")[1] == alone
+
+
+RELEASED = {  # what the files of the released models hold; their versions and paths left out
+    "codet5p_110m_embedding": {
+        "architectures": ["CodeT5pEmbeddingModel"],
+        "auto_map": {
+            "AutoConfig": "configuration_codet5p_embedding.CodeT5pEmbeddingConfig",
+            "AutoModel": "modeling_codet5p_embedding.CodeT5pEmbeddingModel",
+        },
+        "model_type": "codet5p_embedding",
+        "embed_dim": 256,
+        "is_encoder_decoder": False,
+        "vocab_size": 32103,
+    },
+    "codet5p_220m_bimodal": {
+        "architectures": ["CodeT5pBimodalModel"],
+        "model_type": "codet5p_bimodal",
+        "bos_token_id": 1,
+        "decoder_start_token_id": 0,
+        "embed_dim": 256,
+        "is_encoder_decoder": True,
+        "num_decoder_layers": 12,
+        "vocab_size": 32103,
+    },
+    "codet5p_220m": {
+        "architectures": ["T5ForConditionalGeneration"],
+        "model_type": "t5",
+        "bos_token_id": 1,
+        "decoder_start_token_id": 0,
+        "is_encoder_decoder": True,
+        "num_decoder_layers": 12,
+        "vocab_size": 32100,
+    },
+}
+RELEASED_ALIKE = {
+    "d_ff": 3072,
+    "d_kv": 64,
+    "d_model": 768,
+    "dense_act_fn": "relu",
+    "dropout_rate": 0.1,
+    "eos_token_id": 2,
+    "feed_forward_proj": "relu",
+    "initializer_factor": 1.0,
+    "is_gated_act": False,
+    "layer_norm_epsilon": 1e-6,
+    "n_positions": 512,
+    "num_heads": 12,
+    "num_layers": 12,
+    "pad_token_id": 0,
+    "relative_attention_max_distance": 128,
+    "relative_attention_num_buckets": 32,
+    "use_cache": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("embedding", "codet5p_110m_embedding"),
+        ("bimodal", "codet5p_220m_bimodal"),
+        ("t5", "codet5p_220m"),
+    ],
+)
+def test_configs_are_those_of_the_released_models_both_ways(name, model):
+    config, record = model_config(model), FORMATS[name]
+    released = {**RELEASED_ALIKE, **RELEASED[model]}
+    written = record.config_json(config)
+    assert {key: written.get(key) for key in released} == released
+    assert record.describes(released)
+    assert record.from_huggingface(released, "config.json") == config
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("bimodal", {"matching_head": False}, "no matching head .* Export it as t5"),
+        ("bimodal", {"projection_dim": None}, "no projection .* Export it as t5"),
+        ("embedding", {"projection_dim": None}, "no projection .* Export it as t5"),
+        ("t5", {"num_decoder_layers": 0, "matching_head": False}, "Export it as embedding"),
+    ],
+)
+def test_a_model_that_a_format_cannot_hold_is_an_error_that_names_another(
+    tmp_path, config, random_params, tokenizer, name, changes, message
+):
+    params = random_params(config)
+    config = dataclasses.replace(config, **changes)
+    with pytest.raises(ValueError, match=message):
+        export_model(params, config, tokenizer=tokenizer, out_dir=tmp_path / "out", format=name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_format_is_an_error_that_names_the_known(
+    tmp_path, config, random_params, tokenizer
+):
+    with pytest.raises(ValueError, match="no format 'gguf'; it is one of t5, embedding, bimodal"):
+        export_model(
+            random_params(config), config, tokenizer=tokenizer, out_dir=tmp_path, format="gguf"
+        )
 
 
 def test_an_export_loads_in_transformers_without_missing_or_unexpected_keys_and_agrees(
@@ -263,7 +417,15 @@ def test_an_encoder_alone_is_no_t5_export(tmp_path, config, random_params, token
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "bert"}, "model_type 'bert'.*supported: model_type 't5'"),
+        (
+            {"model_type": "bert"},
+            r"model_type 'bert'.*supported: model_type 't5' \(T5ForConditionalGeneration\), "
+            r"model_type 'codet5p_embedding' \(CodeT5pEmbeddingModel\), model_type 'codet5p_bim",
+        ),
+        (
+            {"architectures": ["T5EncoderModel"]},
+            r"model_type 't5', architectures \['T5EncoderModel'\]; supported: ",
+        ),
         ({"d_ff": None}, "config.json lacks d_ff"),
         (
             {"feed_forward_proj": "tanh"},

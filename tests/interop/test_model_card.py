@@ -1,8 +1,12 @@
+import pytest
+
+from codet5p_jax.interop.huggingface import FORMATS
 from codet5p_jax.interop.model_card import Provenance, measures, model_card
+from codet5p_jax.interop.t5_formats import T5
 
 
 def test_what_is_unknown_is_said_to_be_so(config):
-    card = model_card(config, provenance=Provenance(), left_out=())
+    card = model_card(config, format=T5, provenance=Provenance(), left_out=())
     for line in (
         "| steps | unknown |",
         "| corpus | unknown |",
@@ -13,18 +17,20 @@ def test_what_is_unknown_is_said_to_be_so(config):
 
 
 def test_parameters_that_are_left_out_are_named_as_a_limitation(config):
-    card = model_card(config, provenance=Provenance(), left_out=("projection/kernel",))
+    card = model_card(config, format=T5, provenance=Provenance(), left_out=("projection/kernel",))
     assert "this format cannot hold: `projection/kernel`" in card.split("## Limitations")[1]
 
 
 def test_an_imported_model_is_not_called_trained_here(config):
-    card = model_card(config, provenance=Provenance(imported_from="codet5p-220m"), left_out=())
+    card = model_card(
+        config, format=T5, provenance=Provenance(imported_from="codet5p-220m"), left_out=()
+    )
     assert "The weights of `codet5p-220m`" in card
     assert "pretrained with the objectives" not in card
 
 
 def test_names_cannot_break_a_table(config):
-    card = model_card(config, provenance=Provenance(licenses={"a|b\nc": 1}), left_out=())
+    card = model_card(config, format=T5, provenance=Provenance(licenses={"a|b\nc": 1}), left_out=())
     assert "| a\\|b c | 1 |" in card
 
 
@@ -46,3 +52,13 @@ def test_an_estimate_is_one_value_and_all_stands_for_the_languages():
     estimate = {"mean": 0.5, "low": 0.4, "high": 0.6, "count": 10}
     contents = {"mrr": {"all": estimate, "c": estimate}}
     assert list(measures(contents)) == [("mrr", "0.5 (0.4 to 0.6)")]
+
+
+@pytest.mark.parametrize("format", FORMATS.values(), ids=FORMATS.keys())
+def test_a_card_says_how_its_format_is_loaded(config, format):
+    card = model_card(config, format=format, provenance=Provenance(), left_out=())
+    assert f"| architecture | {format.architecture} |" in card
+    assert f"{format.auto_class}.from_pretrained(" in card
+    assert ("trust_remote_code=True" in card) == bool(format.model_files)
+    layers = "2 + 3" if "generate" in format.does else "2 + 0"
+    assert f"| layers, encoder + decoder | {layers} |" in card

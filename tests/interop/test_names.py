@@ -31,6 +31,8 @@ def test_the_table_names_every_parameter_of_the_model_but_the_heads(any_config):
     held = {row.ours for row in t5_names(any_config).names}
     heads = {"projection/kernel", "projection/bias", "matching_head/kernel", "matching_head/bias"}
     assert held | heads == set(traverse_util.flatten_dict(params, sep="/"))
+    both = {row.ours for row in t5_names(any_config, projection=True, matching_head=True).names}
+    assert both == held | heads
 
 
 def test_the_table_states_the_shapes_of_the_model(any_config):

@@ -4,25 +4,45 @@ import json
 import numpy as np
 import pytest
 
-from codet5p_jax.interop.verification import Comparison, Verdict, padded, verify
+from codet5p_jax.interop.verification import Comparison, Difference, Verdict, padded, verify
 
 TEXTS = ("a\n\tb", "def mean(values):", "x")
 VOCAB = 393
 
 
+EVERYTHING = frozenset({"generate", "embed", "match"})
+
+
 @dataclasses.dataclass
 class FakeModel:
-    """Logits are a fixed function of the inputs; generations are given."""
+    """Numbers are fixed functions of the inputs; generations are given."""
 
     shift: float = 0.0
+    shifted: str = "logits"
     generations: tuple[tuple[int, ...], ...] = ((5, 6, 2), (7, 2), (8, 9))
+    does: frozenset[str] = EVERYTHING
+    exchanged: tuple[int, int] = (0, 0)
+
+    def token_embeddings(self):
+        table = np.arange(VOCAB * 4.0).reshape(VOCAB, 4)
+        table[list(self.exchanged)] = table[list(self.exchanged)[::-1]]
+        return {"encoder": table}
 
     def logits(self, encoder_input_tokens, decoder_input_tokens):
         token = decoder_input_tokens[..., None] + encoder_input_tokens[:, :1, None]
-        return np.sin(token * np.arange(VOCAB) + 1.0) * 10 + self.shift
+        return np.sin(token * np.arange(VOCAB) + 1.0) * 10 + self._shift("logits")
 
     def greedy(self, encoder_input_tokens, *, max_length):
         return [list(row) for row in self.generations]
+
+    def embed(self, tokens):
+        return np.cos(tokens[:, :4] * 1.0) + self._shift("embedding")
+
+    def match(self, text_tokens, code_tokens):
+        return np.sin(text_tokens[:, 1:3] + code_tokens[:, 1:3]) + self._shift("matching")
+
+    def _shift(self, what):
+        return self.shift if what == self.shifted else 0.0
 
 
 @dataclasses.dataclass
@@ -45,9 +65,9 @@ class FakeTokenizer:
 
 @pytest.fixture
 def compare(tokenizer):
-    def run(theirs, their_tokenizer=None, **arguments):
+    def run(theirs, their_tokenizer=None, ours=None, **arguments):
         return verify(
-            FakeModel(),
+            ours or FakeModel(),
             theirs,
             tokenizer=tokenizer,
             their_tokenizer=their_tokenizer or FakeTokenizer(tokenizer),
@@ -62,7 +82,7 @@ def test_equal_models_pass(compare):
     verdict = compare(FakeModel())
     assert verdict.passed
     assert [c.generated for c in verdict.comparisons] == [3, 2, 2]
-    assert max(c.max_difference for c in verdict.comparisons) == 0
+    assert verdict.worst == {"logits": 0, "embedding": 0, "matching": 0}
 
 
 def test_inputs_are_padded_to_the_longest(compare):
@@ -73,11 +93,64 @@ def test_inputs_are_padded_to_the_longest(compare):
 
 def test_the_difference_of_logits_is_relative_to_the_largest(compare):
     verdict = compare(FakeModel(shift=0.5))
-    comparison = verdict.comparisons[0]
-    assert comparison.max_difference == pytest.approx(0.5)
-    assert comparison.relative_difference == pytest.approx(0.05, rel=0.01)
+    difference = verdict.comparisons[0].logits
+    assert difference.absolute == pytest.approx(0.5)
+    assert difference.relative == pytest.approx(0.05, rel=0.01)
     assert not verdict.passed
     assert compare(FakeModel(shift=0.5), tolerance=0.06).passed
+
+
+@pytest.mark.parametrize("what", ["logits", "embedding", "matching"])
+def test_numbers_that_differ_fail_each_alone(compare, what):
+    verdict = compare(FakeModel(shift=0.5, shifted=what))
+    assert not verdict.passed
+    assert {name for name, value in verdict.worst.items() if value} == {what}
+
+
+def test_the_scores_of_a_pair_may_be_near_0(compare, monkeypatch):
+    def match(self, text_tokens, code_tokens):
+        scores = np.array([[1e-9, 0], [5, -5], [3, 1]]) + 1e-6 * self.shift
+        return scores
+
+    monkeypatch.setattr(FakeModel, "match", match)
+    verdict = compare(FakeModel(shift=1.0, shifted="matching"))
+    assert verdict.comparisons[0].matching.relative == pytest.approx(2e-7)
+
+
+def test_only_what_the_export_does_is_compared(compare):
+    theirs = FakeModel(does=frozenset({"embed"}), shift=9.0, generations=())
+    verdict = compare(theirs)
+    assert verdict.passed
+    assert verdict.worst == {"embedding": 0}
+    assert verdict.comparisons[0].generated is None
+
+
+def test_an_export_that_does_more_than_the_model_fails(compare, monkeypatch):
+    verdict = compare(FakeModel(), ours=FakeModel(does=frozenset({"generate"})))
+    assert verdict.problems == (
+        "our model has nothing to embed with, the export has",
+        "our model has nothing to match with, the export has",
+    )
+    assert not verdict.passed and set(verdict.worst) == {"logits"}
+
+
+def test_rows_of_the_vocabulary_that_were_exchanged_are_named(compare):
+    verdict = compare(FakeModel(exchanged=(300, 17)))
+    assert not verdict.passed
+    assert verdict.problems == (
+        "token embedding of the encoder: 2 of 393 rows differ: those of the ids 17, 300",
+    )
+
+
+def test_a_vocabulary_of_another_size_is_named(compare, monkeypatch):
+    class Shorter(FakeModel):
+        def token_embeddings(self):
+            return {"encoder": np.zeros([390, 4]), "decoder": np.zeros([390, 4])}
+
+    assert compare(Shorter()).problems == (
+        "token embedding of the encoder: [390, 4], expected [393, 4]",
+        "token embedding of the decoder: our model has none",
+    )
 
 
 def test_logits_that_are_not_finite_fail(compare):
@@ -128,6 +201,7 @@ def test_a_problem_on_loading_fails(compare):
 def test_a_verdict_is_written_as_json(compare):
     written = json.loads(json.dumps(compare(FakeModel()).to_dict()))
     assert written["passed"] is True
+    assert written["worst"] == {"logits": 0.0, "embedding": 0.0, "matching": 0.0}
     assert written["comparisons"][1]["text"] == TEXTS[1]
 
 
@@ -136,7 +210,7 @@ def test_no_inputs_and_no_problems_is_no_failure():
 
 
 def test_rows_are_padded_behind():
-    np.testing.assert_array_equal(padded([[1, 2, 3], [4]]), [[1, 2, 3], [4, 0, 0]])
+    np.testing.assert_array_equal(padded([[1, 2, 3], [4]], pad_id=9), [[1, 2, 3], [4, 9, 9]])
 
 
 def test_a_comparison_passes_only_within_tolerance():
@@ -145,8 +219,7 @@ def test_a_comparison_passes_only_within_tolerance():
         tokens=3,
         padding=0,
         tokenizer=None,
-        max_difference=1.0,
-        relative_difference=0.1,
+        logits=Difference(absolute=1.0, relative=0.1),
         generated=1,
         agreeing=1,
     )

@@ -1,0 +1,122 @@
+"""A format: how the models of one class are called, described and loaded in Hugging Face's world.
+
+Each is one record, listed in `huggingface.FORMATS`. Whatever reads or writes a folder asks the
+record; nothing else knows which formats there are.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from codet5p_jax.interop.names import NameTable, Sizes
+from codet5p_jax.interop.tensors import LazyTensor
+
+MODEL_FILES = pathlib.Path(__file__).parent / "model_files"
+
+Config = Any  # of a model of ours; each format knows of which class
+Contents = Mapping[str, Any]  # of a config.json
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Format:
+    """One class of models.
+
+    Attributes:
+        name: What `codet5p export --format` calls it.
+        description: What it holds, in a few words.
+        architecture: Class of the model in config.json.
+        model_type: The same, of its config.
+        auto_class: Class of transformers with which the model is loaded.
+        config_class: Class of the config, where transformers lacks it: exports carry it and
+            `architecture` in configuration_<model_type>.py and modeling_<model_type>.py.
+        further_auto_classes: Others that load it, where exports carry the code.
+        does: What the model is asked for: "generate", "embed", "match".
+        to_huggingface: Our config -> the rest of config.json. Raises ValueError if the format
+            cannot hold such a model.
+        from_huggingface: The contents of config.json, and what errors call it -> our config.
+        names: Our config -> table of names.
+        sizes: Our config -> sizes of the axes in that table.
+        generation_config: Our config -> contents of generation_config.json; None: it has none.
+        completed: Tensors of a folder, our config and config.json -> the tensors that the table
+            names, where a version of transformers leaves some out.
+        summary: Our config -> rows of the model card's first table: what, and its value.
+        loading: Section of the model card on how to load it.
+    """
+
+    name: str
+    description: str
+    architecture: str
+    model_type: str
+    auto_class: str
+    config_class: str | None = None
+    further_auto_classes: tuple[str, ...] = ()
+    does: frozenset[str]
+    to_huggingface: Callable[[Config], dict[str, Any]]
+    from_huggingface: Callable[[Contents, str], Config]
+    names: Callable[[Config], NameTable]
+    sizes: Callable[[Config], Sizes]
+    generation_config: Callable[[Config], dict[str, Any]] | None = None
+    completed: Callable[[Sequence[LazyTensor], Config, Contents], Sequence[LazyTensor]] = (
+        lambda tensors, config, contents: tensors
+    )
+    summary: Callable[[Config], dict[str, str]]
+    loading: str
+
+    @property
+    def model_files(self) -> tuple[pathlib.Path, ...]:
+        """The code that exports carry, in this package."""
+        if self.config_class is None:
+            return ()
+        kinds = ("configuration", "modeling")
+        return tuple(MODEL_FILES / f"{kind}_{self.model_type}.py" for kind in kinds)
+
+    def config_json(self, config: Config) -> dict[str, Any]:
+        """Returns the contents of config.json, without the dtype of the weights.
+
+        Raises:
+            ValueError: The format cannot hold such a model.
+        """
+        described = self.to_huggingface(config)
+        code = {}
+        if self.config_class is not None:
+            auto_classes = (self.auto_class, *self.further_auto_classes)
+            code["auto_map"] = {
+                "AutoConfig": f"configuration_{self.model_type}.{self.config_class}",
+                **{
+                    auto: f"modeling_{self.model_type}.{self.architecture}" for auto in auto_classes
+                },
+            }
+        return {
+            "architectures": [self.architecture],
+            "model_type": self.model_type,
+            **code,
+            **described,
+        }
+
+    def describes(self, contents: Contents) -> bool:
+        """Whether a config.json is that of a model in this format."""
+        architectures = contents.get("architectures") or [self.architecture]
+        return contents.get("model_type") == self.model_type and self.architecture in architectures
+
+
+def detected(contents: Contents, formats: Iterable[Format], *, source: str) -> Format:
+    """Returns the format that a config.json is of.
+
+    Args:
+        contents: The parsed file.
+        formats: Those to choose from.
+        source: What errors call it.
+
+    Raises:
+        ValueError: It is of none of them.
+    """
+    formats = list(formats)
+    for candidate in formats:
+        if candidate.describes(contents):
+            return candidate
+    supported = ", ".join(f"model_type {f.model_type!r} ({f.architecture})" for f in formats)
+    raise ValueError(
+        f"{source} describes model_type {contents.get('model_type')!r}, architectures "
+        f"{contents.get('architectures')}; supported: {supported}."
+    )

@@ -1,0 +1,184 @@
+"""Every way of writing a tensor wrongly that verify has to find, in every format."""
+
+import dataclasses
+import shutil
+from functools import partial
+
+import numpy as np
+import pytest
+
+from codet5p_jax.cli.verify import OurModel
+from codet5p_jax.interop.folders import read_tensors, write_tensors
+from codet5p_jax.interop.huggingface import FORMATS, export_model
+from codet5p_jax.interop.tensors import LazyTensor
+from codet5p_jax.interop.transformers_model import TransformersModel
+from codet5p_jax.interop.verification import verify
+
+SHORT_TEXTS = ("def mean(values):\n    return", "x", "class Ünique:\n\tpass  # 漢字")  # quick
+ENCODER = "encoder.block.1.layer.0.SelfAttention"
+DECODER = "decoder.block.1.layer.0.SelfAttention"
+CROSS = "decoder.block.0.layer.1.EncDecAttention"
+TABLE = "block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+
+
+def transposed(name):
+    return lambda tensors: {name: tensors[name].T}
+
+
+def exchanged(*names):
+    return lambda tensors: dict(zip(names, [tensors[name] for name in names[::-1]], strict=True))
+
+
+def zeroed(name):
+    return lambda tensors: {name: np.zeros_like(tensors[name])}
+
+
+def missing(name):
+    return lambda tensors: {name: None}
+
+
+def rows_exchanged(name, first, second):
+    def change(tensors):
+        table = tensors[name].copy()
+        table[[first, second]] = table[[second, first]]
+        return {name: table}
+
+    return change
+
+
+def scaled(name, factor):
+    return lambda tensors: {name: tensors[name] * np.float32(factor)}
+
+
+def mutations_of(stack, attention):
+    return {
+        f"{stack} query transposed": transposed(f"{attention}.q.weight"),
+        f"{stack} out transposed": transposed(f"{attention}.o.weight"),
+        f"{stack} query and key exchanged": exchanged(
+            f"{attention}.q.weight", f"{attention}.k.weight"
+        ),
+        f"{stack} key and value exchanged": exchanged(
+            f"{attention}.k.weight", f"{attention}.v.weight"
+        ),
+        f"{stack} query and value exchanged": exchanged(
+            f"{attention}.q.weight", f"{attention}.v.weight"
+        ),
+        f"{stack} layers exchanged": exchanged(
+            f"{stack}.block.0.layer.0.SelfAttention.q.weight",
+            f"{stack}.block.1.layer.0.SelfAttention.q.weight",
+        ),
+        f"{stack} far positions exchanged": rows_exchanged(f"{stack}.{TABLE}", 2, 3),
+        f"{stack} a percent off": scaled(f"{attention}.v.weight", 1.01),
+        f"{stack} a norm left out": lambda tensors: {
+            f"{stack}.final_layer_norm.weight": np.ones(24, np.float32)
+        },
+    }
+
+
+VOCABULARY = {
+    "rows of the vocabulary exchanged": rows_exchanged("shared.weight", 280, 290),
+    "a row of the vocabulary zeroed": lambda tensors: {
+        "shared.weight": tensors["shared.weight"] * (np.arange(393) != 391)[:, None].astype("f")
+    },
+}
+PROJECTION = {
+    "projection's bias zeroed": zeroed("proj.bias"),
+    "projection's bias missing": missing("proj.bias"),
+    "projection's kernel missing": missing("proj.weight"),
+    "projection's outputs exchanged": rows_exchanged("proj.weight", 0, 1),
+}
+MATCHING = {
+    "matching head's bias zeroed": zeroed("itm_head.bias"),
+    "matching head's bias missing": missing("itm_head.bias"),
+    "matching head's classes exchanged": rows_exchanged("itm_head.weight", 0, 1),
+}
+DECODERS = {
+    **mutations_of("decoder", DECODER),
+    "cross-attention's query transposed": transposed(f"{CROSS}.q.weight"),
+    "cross-attention's key and value exchanged": exchanged(
+        f"{CROSS}.k.weight", f"{CROSS}.v.weight"
+    ),
+    "self- and cross-attention exchanged": exchanged(f"{CROSS}.k.weight", f"{DECODER}.k.weight"),
+}
+MUTATIONS = {
+    "t5": mutations_of("encoder", ENCODER) | VOCABULARY | DECODERS,
+    "embedding": mutations_of("encoder", ENCODER) | VOCABULARY | PROJECTION,
+    "bimodal": mutations_of("encoder", ENCODER) | VOCABULARY | DECODERS | PROJECTION | MATCHING,
+}
+CASES = [
+    pytest.param(name, change, id=f"{name}: {what}")
+    for name, changes in MUTATIONS.items()
+    for what, change in changes.items()
+]
+
+
+@pytest.fixture(scope="module")
+def square(random_params):
+    """A model whose attention kernels are square, so that no shape gives a transpose away."""
+    pytest.importorskip("transformers")
+    from tests.interop.conftest import SMALL
+
+    config = dataclasses.replace(SMALL, embed_dim=24, head_dim=8, num_heads=3, num_decoder_layers=2)
+    return random_params(config), config
+
+
+@pytest.fixture(scope="module")
+def ours(square):
+    return OurModel(*square)
+
+
+@pytest.fixture(scope="module")
+def exports(square, tokenizer, tmp_path_factory):
+    params, config = square
+    folder = tmp_path_factory.mktemp("exports")
+    for name in FORMATS:
+        export_model(params, config, tokenizer=tokenizer, out_dir=folder / name, format=name)
+    return folder
+
+
+@pytest.fixture
+def verdict_on(ours, exports, tokenizer, tmp_path):
+    """Returns the verdict on an export after a change of its tensors."""
+
+    def run(name, change):
+        folder = shutil.copytree(exports / name, tmp_path / name)
+        tensors = {tensor.name: tensor.read() for tensor in read_tensors(folder)}
+        tensors = {n: t for n, t in {**tensors, **change(tensors)}.items() if t is not None}
+        (folder / "model.safetensors").unlink()
+        write_tensors(
+            folder,
+            [
+                LazyTensor(name=n, shape=t.shape, dtype=t.dtype, read=partial(np.array, t))
+                for n, t in tensors.items()
+            ],
+        )
+        theirs = TransformersModel(folder)
+        return verify(
+            ours,
+            theirs,
+            tokenizer=tokenizer.with_task_tokens(),
+            their_tokenizer=theirs,
+            problems=theirs.problems,
+            texts=SHORT_TEXTS,
+            max_length=4,
+        )
+
+    return run
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_export_that_nothing_was_done_to_passes(verdict_on, name):
+    verdict = verdict_on(name, lambda tensors: {})
+    assert verdict.passed
+    named = {"generate": "logits", "embed": "embedding", "match": "matching"}
+    assert set(verdict.worst) == {named[what] for what in FORMATS[name].does}
+    assert max(verdict.worst.values()) < 1e-5
+
+
+@pytest.mark.parametrize(("name", "change"), CASES)
+def test_a_mutated_export_fails(verdict_on, name, change):
+    assert not verdict_on(name, change).passed
+
+
+def test_every_format_is_mutated():
+    assert set(MUTATIONS) == set(FORMATS)
