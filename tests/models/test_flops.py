@@ -6,10 +6,14 @@ import jax
 import jax.numpy as jnp
 import pytest
 from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
 
-from codet5p_jax.models.codet5p import CodeT5p, abstract_params
+from codet5p_jax.models.codegen import CodeGenConfig
+from codet5p_jax.models.codet5p import CodeT5p, abstract_params, language_model_paths
 from codet5p_jax.models.config import T5Config
+from codet5p_jax.models.encoder_decoder import EncoderDecoderConfig
 from codet5p_jax.models.flops import (
+    Trained,
     bimodal_training_flops,
     decoder_flops,
     encoder_flops,
@@ -179,3 +183,77 @@ def test_a_trained_pass_agrees_with_xla():
     counted = seq2seq_training_flops(WIDE, rows=ROWS, inputs=INPUTS, targets=TARGETS)
     xla = _xla_flops(jax.grad(loss), _tokens(INPUTS), _tokens(TARGETS))
     assert counted == pytest.approx(xla, rel=TOLERANCE)
+
+
+# A shallow encoder and a deep decoder, as the 2B's 20 layers and 32, unrolled for XLA's count.
+COMPOSED = EncoderDecoderConfig(
+    encoder=CodeGenConfig(
+        vocab_size=1024,
+        embed_dim=256,
+        num_layers=5,
+        num_heads=4,
+        rotary_dim=32,
+        mlp_dim=1024,
+        scan_unroll=5,
+    ),
+    decoder=CodeGenConfig(
+        vocab_size=1024,
+        embed_dim=640,
+        num_layers=8,
+        num_heads=8,
+        rotary_dim=64,
+        mlp_dim=2560,
+        scan_unroll=8,
+    ),
+    pad_id=1023,
+    start_id=1022,
+    eos_id=1022,
+    clm_id=1021,
+    match_id=1020,
+)
+
+
+def _xla_flops_of_gradient(config, *, inputs, targets, trained):
+    """XLA's count of the gradient of the summed logits by what is trained."""
+    params = flatten_dict(nn.unbox(abstract_params(config)), sep="/")
+    frozen = language_model_paths(config, unflatten_dict(params, sep="/"))
+    frozen = {} if trained is Trained.ALL else {path: params.pop(path) for path in frozen}
+
+    def loss(moving, fixed, *tokens):
+        both = unflatten_dict({**moving, **fixed}, sep="/")
+        return jnp.mean(jnp.square(CodeT5p(config).apply({"params": both}, *tokens)))
+
+    tokens = (jax.ShapeDtypeStruct((ROWS, n), jnp.int32) for n in (inputs, targets))
+    compiled = jax.jit(jax.grad(loss)).lower(params, frozen, *tokens).compile()
+    return compiled.cost_analysis()["flops"]
+
+
+@pytest.mark.parametrize("crossing", [1, 2, 8])
+@pytest.mark.parametrize("trained", Trained)
+def test_halves_of_different_families_agree_with_xla(crossing, trained):
+    """With a frozen language model this shows that no gradient goes through it: none is counted."""
+    config = dataclasses.replace(COMPOSED, cross_attention_layers=crossing)
+    lengths = {"inputs": INPUTS, "targets": TARGETS}
+    counted = seq2seq_training_flops(config, rows=ROWS, **lengths, trained=trained)
+    xla = _xla_flops_of_gradient(config, **lengths, trained=trained)
+    assert counted == pytest.approx(xla, rel=2 * TOLERANCE)  # norms have biases, twice as many
+
+
+@pytest.mark.parametrize(
+    ("batches", "share"),
+    [
+        # rows, inputs and targets of a step of both CLMs and denoising, and of instruction tuning
+        ([(2048, 512, 128), (512, 768, 600), (512, 1, 1024)], 0.45),
+        ([(256, 512, 512)], 0.45),
+    ],
+)
+def test_a_frozen_2b_costs_less_than_half_of_one_that_is_trained_whole(batches, share):
+    config = model_config("codet5p_2b")
+    whole, frozen = (
+        sum(
+            seq2seq_training_flops(config, rows=r, inputs=i, targets=t, trained=trained)
+            for r, i, t in batches
+        )
+        for trained in Trained
+    )
+    assert frozen < share * whole
