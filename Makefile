@@ -11,7 +11,7 @@ export JAX_PLATFORMS ?= cpu
 endif
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: setup pretrain test test-all lint format bench precompile-all docs clean
+.PHONY: setup pretrain test test-all test-hf lint format bench precompile-all docs clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -35,6 +35,9 @@ test: setup  ## the tests, without those marked slow
 
 test-all: setup  ## all tests
 	$(PYTEST)
+
+test-hf: setup  ## exports in transformers 4.46 and in the newest 5, each in its own environment
+	@bash launch/test_hf.sh
 
 lint: setup  ## style, formatting and types
 	$(BIN)/ruff check $(CHECKED)
@@ -62,4 +65,4 @@ docs: setup  ## check that what the documentation names exists
 	$(BIN)/pytest -q tests/test_docs.py
 
 clean:  ## remove .venv and caches; runs/ stays
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-hf446 .venv-hf5 build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -45,7 +45,7 @@ def test_scripts_stop_at_the_first_error(script):
 
 COMMANDS = [
     *("tpu_vm.sh", "xpk.sh", "gke/render.sh", "slurm.sbatch", "multihost_local.sh"),
-    *("install.sh", "mount_bucket.sh", "corpus_dataflow.sh", "corpus_flink.sh"),
+    *("install.sh", "mount_bucket.sh", "corpus_dataflow.sh", "corpus_flink.sh", "test_hf.sh"),
 ]
 
 
