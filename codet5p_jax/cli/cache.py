@@ -82,4 +82,5 @@ def run(arguments: argparse.Namespace) -> None:
         )
         for name in names:
             cache.write(seqio.TaskRegistry.get(name))
-    print(f"Cache of {len(names)} tasks in {arguments.out} ({time.monotonic() - start:.0f} s)")
+    tasks_ = f"{len(names)} task" + "s" * (len(names) != 1)
+    print(f"Cache of {tasks_} in {arguments.out} ({time.monotonic() - start:.0f} s)")

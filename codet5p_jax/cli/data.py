@@ -1,4 +1,7 @@
-"""`codet5p data preview`: examples of a task or a mixture, decoded, special tokens included."""
+"""`codet5p data preview`: examples of a task or a mixture, decoded, special tokens included.
+
+`codet5p data instructions` is in data_instructions.py.
+"""
 
 import argparse
 import ast
@@ -7,13 +10,13 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from codet5p_jax.cli import cache, gin_config
+from codet5p_jax.cli import cache, data_instructions, gin_config
 
 Lengths = Callable[[str], Mapping[str, int]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `codet5p data preview`."""
+    """Adds the arguments of `codet5p data preview` and `codet5p data instructions`."""
     commands = parser.add_subparsers(dest="command", required=True)
     preview = commands.add_parser(
         "preview", help="print decoded inputs and targets of a task", allow_abbrev=False
@@ -37,10 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     preview.add_argument("--tokenizer_dir", "--tokenizer", help="directory of the tokenizer")
     cache.add_instructions(preview)
     gin_config.add_arguments(preview)
+    data_instructions.add_command(commands)
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:
     """Raises ValueError for what can be told to be wrong without reading a file."""
+    if arguments.command == "instructions":
+        return data_instructions.check_arguments(arguments)
     if arguments.n < 1:
         raise ValueError(f"--n is {arguments.n}; it must be 1 or more.")
     for path in arguments.gin_file:
@@ -57,6 +63,13 @@ def check_arguments(arguments: argparse.Namespace) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Runs the command that is asked for."""
+    if arguments.command == "instructions":
+        return data_instructions.run(arguments)
+    return preview(arguments)
+
+
+def preview(arguments: argparse.Namespace) -> int:
     """Prints the examples: special tokens coloured on a terminal, plain text elsewhere.
 
     Raises:

@@ -17,7 +17,7 @@ COMMANDS = {  # name -> (module, what it does)
     "corpus": ("corpus", "build a corpus from source code, show and inspect it"),
     "tokenizer": ("tokenizer", "train the tokenizer on a corpus"),
     "cache": ("cache", "tokenise a corpus once, into SeqIO's offline cache"),
-    "data": ("data", "print examples of a task, decoded"),
+    "data": ("data", "print examples of a task, decoded; make instructions"),
     "train": ("train", "train a model from gin files"),
     "eval": ("eval", "evaluate a model on held-out data"),
     "eval_files": ("eval_files", "evaluate language modeling and completion on held-out files"),

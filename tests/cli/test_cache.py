@@ -49,7 +49,7 @@ def test_instructions_are_cached_without_a_corpus(tokenizer_dir, tmp_path, capsy
     file.write_text('[{"instruction": "Say a.", "output": "a"}]')
     out = (f"--tokenizer={tokenizer_dir}", f"--out={tmp_path / 'c'}")
     assert _run("cache", *out, f"--instructions=alpaca={file}") == 0
-    assert "Cache of 1 tasks" in capsys.readouterr().out
+    assert "Cache of 1 task in" in capsys.readouterr().out
     origin = json.loads((tmp_path / "c" / "origin.json").read_text())
     assert set(origin) == {"tokenizer", "instruction_alpaca"}
     assert _run("cache", *out) == 2
