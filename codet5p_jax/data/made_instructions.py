@@ -175,10 +175,12 @@ def _is_fit(code: str, name: str) -> bool:
 
 def _makes_sense_alone(sentence: str) -> bool:
     balanced = all(sentence.count(a) == sentence.count(b) for a, b in ("()", "[]"))
+    links = "`_" in sentence  # of RST
     paired = sentence.count("`") % 2 == sentence.count('"') % 2 == 0
     return (
         balanced
         and paired
+        and not links
         and _PLAIN.fullmatch(sentence) is not None
         and _NEEDS_CONTEXT.search(sentence) is None
     )

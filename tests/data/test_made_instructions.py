@@ -106,6 +106,7 @@ def test_what_a_function_does_is_its_first_sentence(docstring, expected):
         {"docstring": "Return the mean of the values (of numbers."},
         {"docstring": "Return the mean of the values {@link Group}."},
         {"docstring": "Return the mean of the values in x."},
+        {"docstring": "Return the `mean`_ of all of the values."},
         {"docstring": "Return the mean of the values. years days."},
         {"docstring": "The mean of all of the values."},
         {"code": "def mean0(values): return 1"},
