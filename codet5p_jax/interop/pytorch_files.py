@@ -2,15 +2,17 @@
 
 import os
 import pathlib
-import pickle
 import sys
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from codet5p_jax.interop.tensors import LazyTensor
+from codet5p_jax.interop.tensors import DTYPES, LazyTensor
+
+_READABLE = {dtype.name for dtype in DTYPES.values()}
 
 
 def read_pytorch(path: str | os.PathLike) -> list[LazyTensor]:
@@ -22,10 +24,21 @@ def read_pytorch(path: str | os.PathLike) -> list[LazyTensor]:
     """
     path = pathlib.Path(path)
     state_dict = _load(path)
+    if not isinstance(state_dict, Mapping):
+        raise ValueError(
+            f"{path} holds a {type(state_dict).__name__}, expected a state dict: names and tensors."
+        )
+    for name, tensor in state_dict.items():
+        if not hasattr(tensor, "dtype") or _dtype_name(tensor) not in _READABLE:
+            got = getattr(tensor, "dtype", type(tensor).__name__)
+            raise ValueError(
+                f"{path} holds {name!r} of type {got}; expected a tensor of "
+                f"{', '.join(sorted(_READABLE))}."
+            )
     return [_lazy(name, tensor) for name, tensor in state_dict.items()]
 
 
-def _load(path: pathlib.Path) -> dict[str, Any]:
+def _load(path: pathlib.Path) -> Any:
     try:
         import torch
     except ModuleNotFoundError as error:
@@ -35,7 +48,7 @@ def _load(path: pathlib.Path) -> dict[str, Any]:
         ) from error
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except Exception as error:  # whatever a damaged file raises
         raise ValueError(
             f"{path} cannot be read as weights alone: it is damaged, or holds Python objects, "
             "which could run code and are refused. Use a safetensors copy of the model."
@@ -56,8 +69,12 @@ def _lazy(name: str, tensor: Any) -> LazyTensor:
     )
 
 
+def _dtype_name(tensor: Any) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
 def _numpy_dtype(tensor: Any) -> np.dtype:
-    name = str(tensor.dtype).removeprefix("torch.")
+    name = _dtype_name(tensor)
     return np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
 
 

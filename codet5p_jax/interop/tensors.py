@@ -140,21 +140,46 @@ def read_safetensors(path: str | os.PathLike) -> list[LazyTensor]:
         if size < _LENGTH_BYTES or begin > size:
             raise ValueError(f"{path} is no whole safetensors file: its header is cut off.")
         entries = _parse_header(file.read(length), path=path)
-    _check_size(entries, path=path, data_bytes=size - begin)
-    return [_lazy(path, begin, name, entry) for name, entry in entries.items()]
+    tensors = [_lazy(path, begin, name, entry) for name, entry in entries.items()]
+    _check_offsets(entries, path=path, data_bytes=size - begin)
+    return tensors
 
 
 def _parse_header(text: bytes, *, path: pathlib.Path) -> dict[str, Any]:
     try:
-        entries = json.loads(text)
-        entries.pop("__metadata__", None)
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path} is no safetensors file: its header is not JSON.") from error
+        entries = json.loads(text, object_pairs_hook=_without_repetition)
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested without end
+        raise ValueError(
+            f"{path} is no safetensors file: its header is not JSON ({error}). "
+            "Copy or download it again."
+        ) from error
+    if not isinstance(entries, dict):
+        raise ValueError(
+            f"{path} is no safetensors file: its header is a JSON {type(entries).__name__}, "
+            "expected an object."
+        )
+    entries.pop("__metadata__", None)
     return entries
 
 
-def _check_size(entries: Mapping[str, Any], *, path: pathlib.Path, data_bytes: int) -> None:
-    expected = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        raise ValueError("a name occurs twice")
+    return entries
+
+
+def _check_offsets(entries: Mapping[str, Any], *, path: pathlib.Path, data_bytes: int) -> None:
+    """Tensors lie one behind the other, from the first byte of the data to the last."""
+    spans = sorted((*entry["data_offsets"], name) for name, entry in entries.items())
+    expected = 0
+    for begin, end, name in spans:
+        if begin != expected:
+            raise ValueError(
+                f"{path} is damaged: tensor {name!r} begins at byte {begin:,} of the data, "
+                f"expected {expected:,}, where the one before it ends. Copy or download it again."
+            )
+        expected = end
     if expected != data_bytes:
         raise ValueError(
             f"{path} is damaged or cut off: its header announces {expected:,} bytes of tensors, "
@@ -162,7 +187,12 @@ def _check_size(entries: Mapping[str, Any], *, path: pathlib.Path, data_bytes: i
         )
 
 
-def _lazy(path: pathlib.Path, begin: int, name: str, entry: Mapping[str, Any]) -> LazyTensor:
+def _lazy(path: pathlib.Path, begin: int, name: str, entry: Any) -> LazyTensor:
+    if not _is_entry(entry):
+        raise ValueError(
+            f"{path} is damaged: its header describes tensor {name!r} as {str(entry)[:100]}, "
+            "expected dtype, shape and two data_offsets. Copy or download it again."
+        )
     if entry["dtype"] not in DTYPES:
         raise ValueError(
             f"Tensor {name!r} of {path} has dtype {entry['dtype']}; readable are "
@@ -177,6 +207,20 @@ def _lazy(path: pathlib.Path, begin: int, name: str, entry: Mapping[str, Any]) -
         )
     read = partial(_read, path, offset=begin + offset, shape=shape, dtype=dtype)
     return LazyTensor(name=name, shape=shape, dtype=dtype, read=read)
+
+
+def _is_entry(entry: Any) -> bool:
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("dtype"), str)
+        and _are_sizes(entry.get("shape"))
+        and _are_sizes(entry.get("data_offsets"))
+        and len(entry["data_offsets"]) == 2
+    )
+
+
+def _are_sizes(values: Any) -> bool:
+    return isinstance(values, list) and all(type(v) is int and v >= 0 for v in values)
 
 
 def _read(

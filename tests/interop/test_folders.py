@@ -1,8 +1,10 @@
+import json
+
 import numpy as np
 import pytest
 
 from codet5p_jax.interop.folders import read_json, read_tensors, replacing_folder, write_tensors
-from codet5p_jax.interop.tensors import LazyTensor
+from codet5p_jax.interop.tensors import LazyTensor, write_safetensors
 
 
 def _lazy(name, size):
@@ -27,7 +29,7 @@ def test_an_interrupted_block_leaves_nothing_behind(tmp_path):
 
 def test_a_file_in_the_way_is_not_replaced(tmp_path):
     (tmp_path / "out").write_text("precious")
-    with pytest.raises(ValueError, match="out is a file; an export is a folder"):
+    with pytest.raises(ValueError, match="out is a file, expected a folder"):
         replacing_folder(tmp_path / "out").__enter__()
     assert (tmp_path / "out").read_text() == "precious"
 
@@ -68,3 +70,71 @@ def test_json_that_is_no_object_is_named(tmp_path):
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(ValueError, match=r"config\.json holds a JSON list, expected an object"):
         read_json(tmp_path / "config.json")
+
+
+def test_a_folder_in_the_way_is_replaced_at_once(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "config.json").write_text("old")
+    with replacing_folder(tmp_path / "out") as folder:
+        (folder / "config.json").write_text("new")
+        assert (tmp_path / "out" / "config.json").read_text() == "old"
+    assert (tmp_path / "out" / "config.json").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_it_is_replaced_where_the_system_cannot_exchange_names(tmp_path, monkeypatch):
+    monkeypatch.setattr("codet5p_jax.interop.folders._exchange", lambda first, second: False)
+    test_a_folder_in_the_way_is_replaced_at_once(tmp_path)
+
+
+def test_what_a_killed_process_left_is_removed_and_a_living_ones_is_not(tmp_path):
+    left = tmp_path / ".out.partial-killed"
+    left.mkdir()
+    (left / "model.safetensors").write_text("half")
+    other = tmp_path / ".outer.partial-other"
+    other.mkdir()
+    with replacing_folder(tmp_path / "out") as alive:
+        assert not left.exists()
+        with replacing_folder(tmp_path / "out") as second:
+            assert alive.exists() and second != alive
+            (second / "README.md").write_text("second")
+        (alive / "README.md").write_text("first")
+    assert (tmp_path / "out" / "README.md").read_text() == "first"
+    assert {path.name for path in tmp_path.iterdir()} == {"out", other.name}
+
+
+def test_a_folder_that_may_hold_nothing_is_not_replaced(tmp_path):
+    (tmp_path / "out").mkdir()
+    with replacing_folder(tmp_path / "out", replaceable=()) as folder:
+        (folder / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"holds other files than would be written .*config\.json"):
+        replacing_folder(tmp_path / "out", replaceable=()).__enter__()
+
+
+def test_a_tensor_in_two_shards_is_named(tmp_path):
+    for number in (1, 2):
+        write_safetensors(tmp_path / f"{number}.safetensors", [_lazy("a", 3)])
+    index = {"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"'a' is in .*1\.safetensors and in .*2\.safetensors"):
+        read_tensors(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "weight_map", [[], {"a": 3}, {"a": "../elsewhere"}, {"a": "/etc/x"}], ids=str
+)
+def test_an_index_that_names_no_files_beside_it_is_named(tmp_path, weight_map):
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(ValueError, match=r"index\.json has a weight_map that is no mapping"):
+        read_tensors(tmp_path)
+
+
+def test_a_truncated_shard_is_named(tmp_path):
+    write_tensors(tmp_path, [_lazy("a", 3), _lazy("b", 3)], max_shard_bytes=12)
+    shard = tmp_path / "model-00002-of-00002.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(
+        ValueError, match=r"model-00002-of-00002\.safetensors is damaged or cut off"
+    ):
+        read_tensors(tmp_path)

@@ -393,7 +393,9 @@ def test_a_failed_export_leaves_the_earlier_one_and_nothing_else(
 
 def test_a_folder_with_other_files_is_not_replaced(exported, config, random_params, tokenizer):
     (exported / "thesis.tex").write_text("years of work")
-    with pytest.raises(ValueError, match=r"holds files that are no part of an export \(thesis.tex"):
+    with pytest.raises(
+        ValueError, match=r"holds other files than would be written there \(thesis.tex"
+    ):
         export_t5(random_params(config), config, tokenizer=tokenizer, out_dir=exported)
     assert (exported / "thesis.tex").exists()
 

@@ -4,6 +4,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from codet5p_jax.interop.tensors import LazyTensor, read_safetensors, write_safetensors
 
@@ -117,4 +119,94 @@ def test_an_entry_that_cannot_be_read_is_named(path, entry, message):
     header = json.dumps({"x": entry}).encode()
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(entry["data_offsets"][1]))
     with pytest.raises(ValueError, match=message):
+        read_safetensors(path)
+
+
+HEADER = {
+    "a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]},
+    "b": {"dtype": "F16", "shape": [4], "data_offsets": [24, 32]},
+}
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+OFFSETS = st.integers(-1, 40) | st.integers()
+
+
+def _file(header, *, length=None, data=32):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    length = len(text) if length is None else length
+    return length.to_bytes(8, "little") + text + bytes(data)
+
+
+def _with(name, **changes):
+    return {**HEADER, name: {**HEADER[name], **changes}}
+
+
+# Ten ways of damaging a file, and each with anything at all in the place that is damaged.
+DAMAGES = {
+    "cut off": st.integers(0, len(_file(HEADER)) - 1).map(lambda n: _file(HEADER)[:n]),
+    "too long": st.binary(min_size=1, max_size=9).map(lambda more: _file(HEADER) + more),
+    "another length": st.integers(0, 2**64 - 1).map(lambda n: _file(HEADER, length=n)),
+    "bytes changed": st.tuples(
+        st.integers(8, len(_file(HEADER)) - 33), st.binary(min_size=1, max_size=4)
+    ).map(lambda at: _file(HEADER)[: at[0]] + at[1] + _file(HEADER)[at[0] + len(at[1]) :]),
+    "no object": ANYTHING.map(_file),
+    "an entry of another kind": ANYTHING.map(lambda value: _file({**HEADER, "a": value})),
+    "another dtype": ANYTHING.map(lambda value: _file(_with("a", dtype=value))),
+    "another shape": (ANYTHING | st.lists(OFFSETS)).map(
+        lambda value: _file(_with("a", shape=value))
+    ),
+    "other offsets": (ANYTHING | st.lists(OFFSETS)).map(
+        lambda value: _file(_with("b", data_offsets=value))
+    ),
+    "a name twice": st.sampled_from("ab").map(
+        lambda name: _file(
+            json.dumps(HEADER)[:-1].encode() + f', "{name}": {json.dumps(HEADER[name])}}}'.encode()
+        )
+    ),
+    "nested without end": st.integers(1_000, 100_000).map(lambda n: _file(b"[" * n)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.data())
+def test_a_damaged_file_is_named_or_read_as_what_it_says(path, damage, data):
+    contents = data.draw(damage)
+    path.write_bytes(contents)
+    try:
+        tensors = read_safetensors(path)
+    except ValueError as error:
+        assert "model.safetensors" in str(error)
+        return
+    # What is left is a whole file after all: then it is read as the library reads it.
+    read = {tensor.name: tensor.read() for tensor in tensors}
+    assert sum(array.nbytes for array in read.values()) <= len(contents)
+    assert all(tensor.shape == read[tensor.name].shape for tensor in tensors)
+
+
+def test_the_file_that_is_damaged_is_read_when_whole(path):
+    path.write_bytes(_file(HEADER))
+    assert {t.name: t.read().shape for t in read_safetensors(path)} == {"a": (2, 3), "b": (4,)}
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        (_file([]), "its header is a JSON list, expected an object"),
+        (_file({"a": 3}), "describes tensor 'a' as 3, expected dtype, shape and two data_offsets"),
+        (
+            _file(_with("b", data_offsets=[20, 28])),
+            "'b' begins at byte 20 of the data, expected 24",
+        ),
+        (_file(_with("b", data_offsets=[26, 34]), data=34), "'b' begins at byte 26 of the data"),
+        (_file(HEADER, data=33), "announces 32 bytes of tensors, the file holds 33"),
+        (_file(b'{"a": 1, "a": 2}'), "its header is not JSON .a name occurs twice."),
+    ],
+)
+def test_what_is_damaged_is_told(path, contents, message):
+    path.write_bytes(contents)
+    with pytest.raises(ValueError, match=f"model.safetensors .*{message}"):
         read_safetensors(path)
