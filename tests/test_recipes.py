@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import seqio
 from flax import linen as nn
+from flax.traverse_util import flatten_dict
 
 import tasks
 from codet5p_jax.cli import gin_config
 from codet5p_jax.cli.main import main
 from codet5p_jax.data.batches import batch_shapes
-from codet5p_jax.models.codet5p import abstract_params
+from codet5p_jax.models.codet5p import abstract_params, language_model_paths
+from codet5p_jax.models.encoder_decoder import config_from_dict
 from codet5p_jax.training.checkpoints import load_metadata, load_params
 from tests.corpora import (  # noqa: F401
     corpus_dir,
@@ -44,6 +46,15 @@ PUBLISHED = {
     ),
     "stage1_220m_packed": (222_882_048, [(10_000, [1024]), (100_000, [896])]),
     "stage1_220m_py": (222_882_048, [(8_540, [512, 512])]),
+    **{
+        f"stage1_{size}": (parameters, [(10_000, [2048]), (100_000, [2048, 512, 512])])
+        for size, parameters in {
+            "2b": 3_112_427_008,
+            "6b": 7_439_753_216,
+            "16b": 16_493_680_640,
+        }.items()
+    },
+    "stage1_2b_py": (3_112_427_008, [(8_540, [512, 512])]),
     "stage2_220m": (223_082_754, [(75_400, [256])]),
     "stage2_770m": (737_639_424 + 3 * 1024 + 1025 * 256 + 1025 * 2, [(75_400, [256])]),
 }
@@ -87,7 +98,10 @@ def test_steps_add_up_and_held_out_data_is_held_out(recipe):
         assert stream.eval_dataset.split == "validation" and not stream.eval_dataset.shuffle
 
 
-@pytest.mark.parametrize("recipe", ["stage1_220m_py", "stage2_220m", "stage2_770m"])
+@pytest.mark.parametrize(
+    "recipe",
+    ["stage1_220m_py", "stage1_2b", "stage1_16b", "stage1_2b_py", "stage2_220m", "stage2_770m"],
+)
 def test_a_recipe_that_starts_from_another_run_asks_for_it(recipe):
     with pytest.raises(gin_config.GinConfigError, match="needs INITIAL_CHECKPOINT_PATH"):
         gin_config.parse(gin_files=[f"recipes/{recipe}.gin"], bindings=PLACES[:3])
@@ -220,14 +234,22 @@ def _losses(model_dir):
     return merged.keys()
 
 
-# The twins of a 770M are those of the 220M: what differs in size, the toy replaces. `make pretrain`
-# trains the quickstart.
-SLOW = [name for name in RECIPES if "770m" in name or name.startswith("quickstart")]
+# What differs in size, the toy replaces. `make pretrain` trains the quickstart.
+LARGER_TWINS = ("770m", "6b", "16b")  # their twins are those of 220M and 2B
+SLOW = [
+    name
+    for name in RECIPES
+    if name.startswith("quickstart") or any(f"_{size}" in name for size in LARGER_TWINS)
+]
 FROM_SCRATCH = [
     "quickstart_stage1",
     "quickstart_stage1_packed",
     "stage1_220m_packed",
     "stage1_770m",
+    "stage1_2b",
+    "stage1_6b",
+    "stage1_16b",
+    "stage1_2b_py",
 ]
 FROM_STAGE_1 = ["quickstart_completion", "quickstart_stage2", "stage1_220m_py", "stage2_770m"]
 
@@ -250,17 +272,40 @@ def test_the_twin_of_stage_1_trains_all_streams(stage1_twin):
 @pytest.mark.parametrize("recipe", _recipes(FROM_SCRATCH))
 def test_the_twin_of_a_recipe_trains(recipe, train_toy, tmp_path):
     model_dir = train_toy(recipe, tmp_path / recipe)
-    packed = recipe.endswith("_packed")
-    assert _losses(model_dir) == (
-        {"span_denoising/loss", "unimodal/loss"} if packed else STAGE_1_STREAMS
-    )
+    streams = {
+        "packed": {"span_denoising/loss", "unimodal/loss"},
+        "py": STAGE_1_STREAMS - {"span_denoising/loss"},
+    }
+    assert _losses(model_dir) == streams.get(recipe.split("_")[-1], STAGE_1_STREAMS)
     # Those of single examples, by which `codet5p eval` compares padded and packed runs.
-    assert load_metadata(model_dir)["task_feature_lengths"] == {
+    lengths = load_metadata(model_dir)["task_feature_lengths"]
+    expected = {
         "span_denoising": {"inputs": 48, "targets": 20},
         "seq2seq_clm": {"inputs": 40, "targets": 40},
         "decoder_clm": {"inputs": 1, "targets": 48},
-        **({"unimodal": {"inputs": 96, "targets": 64}} if packed else {}),
+        "unimodal": {"inputs": 96, "targets": 64},
     }
+    assert lengths == {name: expected[name] for name in lengths}
+    assert lengths.keys() >= {name.removesuffix("/loss") for name in _losses(model_dir)}
+
+
+@pytest.mark.parametrize("recipe", ["stage1_2b"])
+def test_the_twin_of_a_frozen_decoder_moves_nothing_of_its_language_model(
+    recipe, train_toy, tmp_path
+):
+    first = train_toy(recipe, tmp_path / "first")
+    second = train_toy(recipe, tmp_path / "second", initial=first)
+    before, after = load_params(first), load_params(second)
+    frozen = language_model_paths(_config_of(second), after)
+    flat = {name: flatten_dict(tree, sep="/") for name, tree in (("a", before), ("b", after))}
+    for path, value in flat["b"].items():
+        same = bool(np.array_equal(value, flat["a"][path]))
+        assert same == (path in frozen), path
+        assert (value.dtype == jnp.bfloat16) == (path in frozen)
+
+
+def _config_of(model_dir):
+    return config_from_dict(load_metadata(model_dir)["model"])
 
 
 @pytest.mark.parametrize("recipe", _recipes(FROM_STAGE_1))

@@ -15,15 +15,22 @@ from codet5p_jax.typing import PyTree
 
 Path = tuple[str, ...]
 ORIGIN_FILE = "initial_checkpoint.json"
-VOCABULARY = {("token_embedder", "embedding"): 0, ("lm_head", "kernel"): 1}  # path -> vocab axis
+VOCABULARY = {  # path -> axis of the vocabulary; halves of other families have their own
+    ("token_embedder", "embedding"): 0,
+    ("lm_head", "kernel"): 1,
+    ("encoder", "token_embedder", "embedding"): 0,
+    ("decoder", "token_embedder", "embedding"): 0,
+    ("decoder", "lm_head", "kernel"): 1,
+    ("decoder", "lm_head", "bias"): 0,
+}
 
 
 class Transfer(struct.PyTreeNode):
     """Parameters taken over from a checkpoint, and what was not in it.
 
     Attributes:
-        params: Parameters in the shape of the run.
-        fresh: Paths that keep their random initialisation, with slashes.
+        params: Those that were taken, in the shape of the run: a part of its tree.
+        fresh: Paths of the others, which are drawn, with slashes.
         unused: Paths of the checkpoint that the run has no place for.
         extended_rows: Vocabulary rows set to the mean row, first and end; equal when none.
     """
@@ -58,13 +65,13 @@ def read_origin(model_dir: str | pathlib.Path) -> dict[str, Any] | None:
 def transfer_params(
     target: PyTree, source: PyTree, *, vocab_size: int, source_vocab_size: int
 ) -> Transfer:
-    """Returns `target` with every parameter of `source` that has a place in it.
+    """Returns every parameter of `source` that has a place in `target`.
 
     Where the vocabulary grew (stage 2 adds three task tokens), new rows become the mean row.
 
     Args:
-        target: Freshly initialised parameters.
-        source: Parameters of a checkpoint.
+        target: Parameters of the run, or their shapes.
+        source: Parameters of a checkpoint; nothing is read of those whose shape fits.
         vocab_size: Rows of the run's vocabulary that have a meaning.
         source_vocab_size: The same of the checkpoint.
 
@@ -74,7 +81,7 @@ def transfer_params(
     if vocab_size < source_vocab_size:
         raise ValueError(
             f"The initial checkpoint has a vocabulary of {source_vocab_size}, the model "
-            f"{vocab_size}; set T5Config.vocab_size to {source_vocab_size} or more."
+            f"{vocab_size}; set vocab_size of the model to {source_vocab_size} or more."
         )
     new: dict[Path, Any] = traverse_util.flatten_dict(target)
     old: Mapping[Path, Any] = traverse_util.flatten_dict(source)
@@ -83,7 +90,7 @@ def transfer_params(
         if path not in old:
             continue
         taken[path] = old[path]
-        if path in VOCABULARY:
+        if path in VOCABULARY and source_vocab_size != vocab_size:
             taken[path] = _extended(
                 old[path], value.shape, VOCABULARY[path], source_vocab_size, vocab_size
             )
@@ -98,7 +105,7 @@ def transfer_params(
             f"{', '.join(sorted({path[0] for path in old}))}."
         )
     return Transfer(
-        params=traverse_util.unflatten_dict({**new, **taken}),
+        params=traverse_util.unflatten_dict(taken),
         fresh=sorted("/".join(path) for path in new.keys() - old.keys()),
         unused=sorted("/".join(path) for path in old.keys() - new.keys()),
         extended_rows=(source_vocab_size, vocab_size),

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from codet5p_jax.models.encoder_decoder import config_from_dict
 from codet5p_jax.objectives.ranges import Range, check_ranges
 from codet5p_jax.progress import Progress, progress
 from codet5p_jax.training.anomalies import AnomalyError, AnomalyWatch, NonFiniteLossError
@@ -191,16 +192,16 @@ class Run:
         return state, {}
 
     def _initial_params(self) -> PyTree | None:
-        """Returns the initial checkpoint's parameters made to fit, or None for scratch."""
+        """Returns those of the initial checkpoint's parameters that fit, or None for scratch."""
         if self.initial_checkpoint_path is None:
             return None
         source = load_params(self.initial_checkpoint_path)
         metadata = load_metadata(self.initial_checkpoint_path)
         transfer = transfer_params(
-            self.program.fresh_params(),
+            self.program.abstract_state().params,
             source,
             vocab_size=self.program.model.config.vocab_size,
-            source_vocab_size=metadata["model"]["vocab_size"],
+            source_vocab_size=config_from_dict(metadata["model"]).vocab_size,
         )
         self._say(
             f"Parameters from {self.initial_checkpoint_path}: {_sentence(transfer.summary())}"

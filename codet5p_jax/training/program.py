@@ -12,8 +12,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
+from flax import traverse_util
 from jax.sharding import NamedSharding
 from jax.typing import DTypeLike
 
@@ -92,22 +94,32 @@ class Program:
         )
 
     def initial_state(self, taken: PyTree | None = None) -> TrainState:
-        """Returns the state at step 0 on its devices.
+        """Returns the state at step 0 on its devices; no device holds more than its own part.
 
         Args:
-            taken: Parameters to begin with; None draws them.
+            taken: Parameters to begin with, any part of the tree: arrays of the host, or what gives
+                a part of one when indexed. The others are drawn.
         """
+        shardings = self.partitioner.shardings(self.state_axes)
+        flat_shardings = _flat(shardings.params)
+        dtypes = {path: leaf.dtype for path, leaf in _flat(self.abstract_state().params).items()}
+        given = {
+            path: _placed(array, dtypes[path], flat_shardings[path])
+            for path, array in _flat(taken or {}).items()
+        }
+        drawn = {path: each for path, each in flat_shardings.items() if path not in given}
 
-        def create(key_data: jax.Array, taken: PyTree | None) -> TrainState:
-            return nn.unbox(self._create(key_data, taken))
+        def draw(key_data: jax.Array) -> dict[str, jax.Array]:
+            params = _flat(nn.unbox(self._initial_params(key_data)))
+            return {path: params[path] for path in drawn}
 
-        make = jax.jit(create, out_shardings=self.partitioner.shardings(self.state_axes))
-        return make(self._key_data, taken)
+        params = {**given, **jax.jit(draw, out_shardings=drawn)(self._key_data)}
 
-    def fresh_params(self) -> PyTree:
-        """Returns the parameters that a run from scratch begins with, on one device."""
-        params_rng, _ = _initialization_rngs(jax.random.key(self.seed))
-        return nn.unbox(jax.jit(self._fresh_params)(params_rng))
+        def create(key_data: jax.Array, params: PyTree) -> TrainState:
+            return nn.unbox(self._create(key_data, params))
+
+        make = jax.jit(create, out_shardings=shardings, donate_argnums=1)
+        return make(self._key_data, _nested(params))
 
     @functools.cached_property
     def train_steps(self) -> Mapping[int, TrainStep]:
@@ -181,26 +193,37 @@ class Program:
             guarded, (self.state_axes, None), (self.state_axes, None, None), donate_argnums=0
         )
 
-    def _create(self, key_data: jax.Array, taken: PyTree | None = None) -> TrainState:
-        """Returns the state at step 0, its parameters still with their logical axis names."""
+    def _create(self, key_data: jax.Array, values: PyTree | None = None) -> TrainState:
+        """Returns the state at step 0, its parameters still with their logical axis names.
+
+        Args:
+            key_data: Of the run's root key.
+            values: All parameters; None draws them.
+        """
         rng = jax.random.wrap_key_data(key_data)
-        params_rng, objective_rng = _initialization_rngs(rng)
-        params = self._fresh_params(params_rng)
-        if taken is not None:
-            params = jax.tree.map(_with_value, params, taken, is_leaf=_is_boxed)
-        factors = parameter_factors(self.parameter_rules, params)
-        params = factors.cast_frozen(params, self.frozen_dtype)
+        _, objective_rng = _initialization_rngs(rng)
+        params = self._initial_params(key_data)
+        if values is not None:
+            params = jax.tree.map(_with_value, params, values, is_leaf=_is_boxed)
         objective_state = {
             name: stream.objective.init(jax.random.fold_in(objective_rng, index), params)
             for index, (name, stream) in enumerate(sorted(self.curriculum.streams.items()))
         }
+        trainable = parameter_factors(self.parameter_rules, params).split(params)[0]
         return TrainState(
             step=jnp.int32(0),
             params=params,
-            opt_state=init_state(self.transformation, factors.split(params)[0]),
+            opt_state=init_state(self.transformation, trainable),
             objective_state=objective_state,
             rng=rng,
         )
+
+    def _initial_params(self, key_data: jax.Array) -> PyTree:
+        """Draws the parameters; those that are frozen have their dtype."""
+        params_rng, _ = _initialization_rngs(jax.random.wrap_key_data(key_data))
+        params = self._fresh_params(params_rng)
+        factors = parameter_factors(self.parameter_rules, params)
+        return factors.cast_frozen(params, self.frozen_dtype)
 
     def _fresh_params(self, rng: jax.Array) -> PyTree:
         """Initialises the model and what the objectives add to it."""
@@ -239,7 +262,22 @@ def _is_boxed(leaf: Any) -> bool:
 
 
 def _with_value(leaf: Any, value: jax.Array) -> Any:
-    """Returns `value` in the dtype and with the axis names of `leaf`."""
-    if _is_boxed(leaf):
-        return leaf.replace_boxed(value.astype(leaf.unbox().dtype))
-    return value.astype(leaf.dtype)
+    """Returns `value` with the axis names of `leaf`."""
+    return leaf.replace_boxed(value) if _is_boxed(leaf) else value
+
+
+def _placed(array: Any, dtype: DTypeLike, sharding: NamedSharding) -> jax.Array:
+    """Returns an array of the host on devices, of which each is given its part alone."""
+
+    def part(index: tuple[slice, ...] | None) -> np.ndarray:
+        return np.asarray(array[index or ()]).astype(dtype)
+
+    return jax.make_array_from_callback(tuple(array.shape), sharding, part)
+
+
+def _flat(tree: PyTree) -> dict[str, Any]:
+    return traverse_util.flatten_dict(tree, sep="/")
+
+
+def _nested(flat: Mapping[str, Any]) -> PyTree:
+    return traverse_util.unflatten_dict(flat, sep="/")
