@@ -14,7 +14,7 @@ from codet5p_jax.checkpoint import load_checkpoint
 from codet5p_jax.decoding.generate import generate
 from codet5p_jax.decoding.prompts import PROMPTS, Prompt
 from codet5p_jax.decoding.sampling import Sample, greedy
-from codet5p_jax.interop.huggingface import fitting_tokenizer, import_t5
+from codet5p_jax.interop.huggingface import import_model, models_tokenizer
 from codet5p_jax.models.codet5p import CodeT5p
 from codet5p_jax.retrieval.embed import embed_tokens, token_rows
 from codet5p_jax.retrieval.rerank import match_probabilities
@@ -166,7 +166,7 @@ def load_model(
     step: int | None = None,
     tokenizer_dir: str | os.PathLike | None = None,
 ) -> LoadedModel:
-    """Returns the model in a MODEL_DIR, or in a folder in Hugging Face's T5 format.
+    """Returns the model in a MODEL_DIR, or in a folder in Hugging Face format.
 
     Example: ``load_model("runs/quickstart/stage2").embed(["def add(a, b): return a + b"])``.
 
@@ -185,7 +185,7 @@ def load_model(
                 f"{folder} is in Hugging Face format, which has no steps; leave step={step} out, "
                 "or give the MODEL_DIR."
             )
-        params, config = import_t5(folder)
+        params, config = import_model(folder)
         tokenizer = load_tokenizer(pathlib.Path(tokenizer_dir or folder))
     else:
         checkpoint = load_checkpoint(folder, step=step, tokenizer_dir=tokenizer_dir)
@@ -194,5 +194,5 @@ def load_model(
     return LoadedModel(
         model=CodeT5p(config),
         params=jax.tree.map(jnp.asarray, params),
-        tokenizer=fitting_tokenizer(tokenizer, config.vocab_size),
+        tokenizer=models_tokenizer(tokenizer, config),
     )

@@ -18,8 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         choices=tuple(FORMATS),
-        default="t5",
-        help="; ".join(f"{name}: {record.description}" for name, record in FORMATS.items()),
+        help="; ".join(f"{name}: {record.description}" for name, record in FORMATS.items())
+        + " (default: t5, or codet5p where the halves are of other families)",
     )
     parser.add_argument(
         "--tokenizer_dir", metavar="DIR", help="tokenizer (default: where training found it)"
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     if export.left_out:
         print(
-            f"Left out, because the format {arguments.format} has no place for them: "
+            f"Left out, because the format {export.format} has no place for them: "
             f"{', '.join(export.left_out)}. They stay in {arguments.model_dir}."
         )
 

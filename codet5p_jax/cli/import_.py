@@ -3,8 +3,14 @@
 import argparse
 import pathlib
 
-from codet5p_jax.interop.huggingface import fitting_tokenizer, import_model
-from codet5p_jax.tokenizer import CodeTokenizer
+from codet5p_jax.interop.folders import replacing_folder
+from codet5p_jax.interop.huggingface import (
+    described,
+    import_model,
+    models_tokenizer,
+    read_config,
+)
+from codet5p_jax.tokenizer import load_tokenizer
 from codet5p_jax.training.checkpoints import newest_step, save_params
 
 
@@ -22,29 +28,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Writes checkpoint_0 and the tokenizer; an existing checkpoint is never overwritten."""
-    out = pathlib.Path(arguments.out)
+    out = pathlib.Path(arguments.out).absolute()
     if newest_step(out) is not None:
         raise ValueError(
             f"{out} already holds checkpoint_{newest_step(out)}; nothing was overwritten. "
             "Choose a new directory for --out."
         )
-    params, config = import_model(arguments.source)
-    tokenizer = CodeTokenizer.from_directory(arguments.source)
-    fitting_tokenizer(tokenizer, config.vocab_size)
-    tokenizer.save(out / "tokenizer")
-    path = save_params(
-        out.absolute(),
-        params,
-        {
-            "model": config.to_dict(),
-            "tokenizer": {
-                "path": str((out / "tokenizer").absolute()),
-                "fingerprint": tokenizer.fingerprint,
+    _, config = described(arguments.source, read_config(arguments.source))
+    tokenizer = load_tokenizer(arguments.source)
+    models_tokenizer(tokenizer, config)  # before gigabytes are read
+    with replacing_folder(out, replaceable=()) as folder:
+        params, config = import_model(arguments.source)
+        tokenizer.save(folder / "tokenizer")
+        path = save_params(
+            folder,
+            params,
+            {
+                "model": config.to_dict(),
+                "tokenizer": {
+                    "path": str(out / "tokenizer"),
+                    "fingerprint": tokenizer.fingerprint,
+                },
+                "imported_from": pathlib.Path(arguments.source).resolve().name,
             },
-            "imported_from": pathlib.Path(arguments.source).resolve().name,
-        },
-    )
+        )
     print(
-        f"Imported {config.num_parameters():,} parameters from {arguments.source} to {path}. "
-        f"Train from them with --gin.INITIAL_CHECKPOINT_PATH={out}."
+        f"Imported {config.num_parameters():,} parameters from {arguments.source} to "
+        f"{out / path.name}. Train from them with --gin.INITIAL_CHECKPOINT_PATH={arguments.out}."
     )

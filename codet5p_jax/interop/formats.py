@@ -9,8 +9,11 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from codet5p_jax.interop.names import NameTable, Sizes
+import numpy as np
+
+from codet5p_jax.interop.names import NameTable, Sizes, float32
 from codet5p_jax.interop.tensors import LazyTensor
+from codet5p_jax.models.config import T5Config
 
 MODEL_FILES = pathlib.Path(__file__).parent / "model_files"
 
@@ -32,6 +35,7 @@ class Format:
             `architecture` in configuration_<model_type>.py and modeling_<model_type>.py.
         further_auto_classes: Others that load it, where exports carry the code.
         does: What the model is asked for: "generate", "embed", "match".
+        holds: Class of our configs of such models.
         to_huggingface: Our config -> the rest of config.json. Raises ValueError if the format
             cannot hold such a model.
         from_huggingface: The contents of config.json, and what errors call it -> our config.
@@ -40,6 +44,7 @@ class Format:
         generation_config: Our config -> contents of generation_config.json; None: it has none.
         completed: Tensors of a folder, our config and config.json -> the tensors that the table
             names, where a version of transformers leaves some out.
+        dtype: Dtype of a parameter's tensors -> dtype in which it is imported.
         summary: Our config -> rows of the model card's first table: what, and its value.
         loading: Section of the model card on how to load it.
     """
@@ -52,6 +57,7 @@ class Format:
     config_class: str | None = None
     further_auto_classes: tuple[str, ...] = ()
     does: frozenset[str]
+    holds: type = T5Config
     to_huggingface: Callable[[Config], dict[str, Any]]
     from_huggingface: Callable[[Contents, str], Config]
     names: Callable[[Config], NameTable]
@@ -60,6 +66,7 @@ class Format:
     completed: Callable[[Sequence[LazyTensor], Config, Contents], Sequence[LazyTensor]] = (
         lambda tensors, config, contents: tensors
     )
+    dtype: Callable[[np.dtype], np.dtype] = float32
     summary: Callable[[Config], dict[str, str]]
     loading: str
 
@@ -77,6 +84,11 @@ class Format:
         Raises:
             ValueError: The format cannot hold such a model.
         """
+        if not isinstance(config, self.holds):
+            raise ValueError(
+                f"The format {self.name} holds {self.description}; it cannot hold a model that "
+                f"{type(config).__name__} describes. Choose another --format, or leave it out."
+            )
         described = self.to_huggingface(config)
         code = {}
         if self.config_class is not None:

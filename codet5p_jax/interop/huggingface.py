@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from codet5p_jax.interop.codet5p_format import CODET5P
 from codet5p_jax.interop.folders import (
     DEFAULT_SHARD_BYTES,
     read_json,
@@ -20,14 +21,26 @@ from codet5p_jax.interop.folders import (
     write_json,
     write_tensors,
 )
-from codet5p_jax.interop.formats import Config, Format, detected
+from codet5p_jax.interop.formats import Config, Contents, Format, detected
 from codet5p_jax.interop.model_card import Provenance, model_card
-from codet5p_jax.interop.names import from_tensors, left_out, to_tensors
+from codet5p_jax.interop.names import (
+    NotFiniteError,
+    from_tensors,
+    left_out,
+    listing_all,
+    to_tensors,
+)
 from codet5p_jax.interop.t5_formats import BIMODAL, EMBEDDING, T5
 from codet5p_jax.interop.tensors import LazyTensor
+from codet5p_jax.models.config import T5Config
 from codet5p_jax.tokenizer import Tokenizer
 
-FORMATS: Mapping[str, Format] = {record.name: record for record in (T5, EMBEDDING, BIMODAL)}
+FORMATS: Mapping[str, Format] = {
+    record.name: record for record in (T5, EMBEDDING, BIMODAL, CODET5P)
+}
+
+
+_IDS = ("pad_id", "start_id", "eos_id", "clm_id")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,6 +49,7 @@ class Export:
 
     Attributes:
         folder: Where it lies.
+        format: Name of its format.
         tensors: Number of tensors.
         parameters: Numbers in them.
         num_bytes: Bytes of the tensors.
@@ -43,6 +57,7 @@ class Export:
     """
 
     folder: pathlib.Path
+    format: str
     tensors: int
     parameters: int
     num_bytes: int
@@ -55,7 +70,7 @@ def export_model(
     *,
     tokenizer: Tokenizer,
     out_dir: str | os.PathLike,
-    format: str = T5.name,
+    format: str | None = None,
     provenance: Provenance | None = None,
     max_shard_bytes: int = DEFAULT_SHARD_BYTES,
 ) -> Export:
@@ -70,7 +85,7 @@ def export_model(
         config: Config of the model.
         tokenizer: Its tokenizer; gains the task tokens if the model's vocabulary has them.
         out_dir: Folder to write. An earlier export there is replaced once this one is whole.
-        format: One of `FORMATS`.
+        format: One of `FORMATS`. None: `default_format`.
         provenance: How the model was trained, for the model card.
         max_shard_bytes: Larger models are split into files of at most this size.
 
@@ -79,15 +94,18 @@ def export_model(
             tokenizer do not fit together; a parameter is not finite; or `out_dir` holds other
             things than an export.
     """
-    record = format_called(format)
+    record = format_called(format or default_format(config))
     hf_config = record.config_json(config)
-    tokenizer = fitting_tokenizer(tokenizer, config.vocab_size)
+    tokenizer = models_tokenizer(tokenizer, config)
     table = record.names(config)
     tensors = to_tensors(params, table, sizes=record.sizes(config))
     missing = left_out(params, table)
     hf_config["torch_dtype"] = _stored_dtype(tensors)
     with replacing_folder(out_dir) as folder:
-        write_tensors(folder, tensors, max_shard_bytes=max_shard_bytes)
+        try:
+            write_tensors(folder, tensors, max_shard_bytes=max_shard_bytes)
+        except NotFiniteError as error:
+            raise listing_all(error, tensors) from error
         write_json(folder / "config.json", hf_config)
         if record.generation_config is not None:
             write_json(folder / "generation_config.json", record.generation_config(config))
@@ -100,6 +118,7 @@ def export_model(
         (folder / "README.md").write_text(card, encoding="utf-8")
     return Export(
         folder=pathlib.Path(out_dir),
+        format=record.name,
         tensors=len(tensors),
         parameters=sum(t.num_bytes // t.dtype.itemsize for t in tensors),
         num_bytes=sum(t.num_bytes for t in tensors),
@@ -110,6 +129,11 @@ def export_model(
 def export_t5(params: Mapping[str, Any], config: Config, **arguments: Any) -> Export:
     """Writes a T5ForConditionalGeneration; see `export_model`, whose arguments it takes."""
     return export_model(params, config, format=T5.name, **arguments)
+
+
+def default_format(config: Config) -> str:
+    """Returns the name of the first format that holds models of such a config."""
+    return next(name for name, record in FORMATS.items() if isinstance(config, record.holds))
 
 
 def format_called(name: str) -> Format:
@@ -128,11 +152,12 @@ def _stored_dtype(tensors: Sequence[LazyTensor]) -> str:
 
 
 def import_model(folder: str | os.PathLike) -> tuple[dict[str, Any], Config]:
-    """Returns the parameters (nested dict of float32 arrays) and the config of a folder.
+    """Returns the parameters (nested dict of arrays) and the config of a folder.
 
-    Its config.json says of which format it is. Padding rows of the vocabulary are zero. Undoes
-    `export_model` bit for bit. What the format has no place for is not there, such as projection
-    and matching head of a T5: a model that needs them initializes them.
+    Its config.json says of which format it is. Parameters are float32; in the format codet5p,
+    whose decoder may be frozen in bfloat16, what is bfloat16 stays so. Padding rows of the
+    vocabulary are zero. Undoes `export_model` bit for bit. What the format has no place for is not
+    there, such as projection and matching head of a T5: a model that needs them initializes them.
 
     Raises:
         FileNotFoundError: config.json or the weights are missing.
@@ -141,15 +166,30 @@ def import_model(folder: str | os.PathLike) -> tuple[dict[str, Any], Config]:
     """
     folder = pathlib.Path(folder)
     contents = read_config(folder)
-    source = str(folder / "config.json")
-    record = detected(contents, FORMATS.values(), source=source)
-    config = record.from_huggingface(contents, source)
+    record, config = described(folder, contents)
     tensors = record.completed(read_tensors(folder), config, contents)
     try:
-        params = from_tensors(tensors, record.names(config), sizes=record.sizes(config))
+        params = from_tensors(
+            tensors, record.names(config), sizes=record.sizes(config), dtype=record.dtype
+        )
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
     return params, config
+
+
+def described(folder: str | os.PathLike, contents: Contents) -> tuple[Format, Config]:
+    """Returns the format of a folder, and the config of its model.
+
+    Args:
+        folder: The folder.
+        contents: Its config.json, of `read_config`.
+
+    Raises:
+        ValueError: It is of no format supported here.
+    """
+    source = str(pathlib.Path(folder) / "config.json")
+    record = detected(contents, FORMATS.values(), source=source)
+    return record, record.from_huggingface(contents, source)
 
 
 def import_t5(folder: str | os.PathLike) -> tuple[dict[str, Any], Config]:
@@ -171,6 +211,31 @@ def read_config(folder: str | os.PathLike) -> dict[str, Any]:
             "weights and tokenizer files."
         )
     return read_json(path)
+
+
+def models_tokenizer(tokenizer: Tokenizer, config: Config) -> Tokenizer:
+    """Returns `tokenizer` as the model uses it: with task tokens if a T5 has rows for them.
+
+    Raises:
+        ValueError: They do not fit together: a T5's vocabulary has other rows than there are ids;
+            another model has fewer, or has other ids for padding, start, end or `[CLM]`.
+    """
+    if isinstance(config, T5Config):
+        return fitting_tokenizer(tokenizer, config.vocab_size)
+    if tokenizer.vocab_size > config.vocab_size:
+        raise ValueError(
+            f"The tokenizer has {tokenizer.vocab_size:,} ids, sentinels and task tokens counted, "
+            f"but the model's vocabulary has {config.vocab_size:,} rows. Use the tokenizer that "
+            "the model was trained with."
+        )
+    ids = {name: (getattr(config, name), getattr(tokenizer, name)) for name in _IDS}
+    differing = [f"{name} {a}, not {b}" for name, (a, b) in ids.items() if a != b]
+    if differing:
+        raise ValueError(
+            f"The model is made for another tokenizer: it has {', '.join(differing)} as the "
+            "tokenizer has. Use the tokenizer that the model was trained with."
+        )
+    return tokenizer
 
 
 def fitting_tokenizer(tokenizer: Tokenizer, vocab_size: int) -> Tokenizer:

@@ -326,7 +326,8 @@ def _tokenizer_difference(text: str, ours: OurTokenizer, theirs: Tokenizer) -> s
     ids = ours.encode(text)
     if theirs.encode(text, special_tokens=False) != ids:
         return "other ids"
-    if theirs.encode(text, special_tokens=True) != [ours.bos_id, *ids, ours.eos_id]:
+    before, behind = ours.prompt_bounds
+    if theirs.encode(text, special_tokens=True) != [*before, *ids, *behind]:
         return "other special tokens around the text"
     if theirs.decode(ids) != text or ours.decode(ids) != text:
         return "the ids do not decode to the text"

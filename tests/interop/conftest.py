@@ -7,15 +7,19 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from codet5p_jax.models.codegen import CodeGenConfig
 from codet5p_jax.models.codet5p import abstract_params
 from codet5p_jax.models.config import T5Config
-from codet5p_jax.tokenizer import train_tokenizer
+from codet5p_jax.models.encoder_decoder import EncoderDecoderConfig
+from codet5p_jax.tokenizer import load_tokenizer, train_tokenizer
+from tests.codegen_folder import write_codegen_folder
 
 # Real enough for a byte-level BPE of a few dozen merges: 5 + 256 entries and some.
 TEXTS = [
     "def mean(values):\n    return sum(values) / len(values)\n" * 20,
     "class A:\n\tpass\n" * 20,
 ]
+T5_FORMATS = ("t5", "embedding", "bimodal")
 BASE_SIZE = 290  # 393 ids with all special tokens: 119 padding rows
 
 # Sizes all different, and heads * head_dim != embed_dim, so that no swapped axis fits.
@@ -41,6 +45,37 @@ VARIANTS = {
         SMALL, gated_mlp=True, activation=None, tie_embeddings=False
     ),
 }
+
+ROWS = 512  # bytes, a few merges, 38 runs, 105 special tokens, and rows that mean nothing
+ENCODER = CodeGenConfig(
+    vocab_size=ROWS, embed_dim=32, num_layers=2, num_heads=4, rotary_dim=4, mlp_dim=128
+)
+DECODER = CodeGenConfig(
+    vocab_size=ROWS, embed_dim=64, num_layers=3, num_heads=8, rotary_dim=6, mlp_dim=40
+)
+
+
+@pytest.fixture(scope="session")
+def codegen_folder(tmp_path_factory):
+    """A folder with a tokenizer of CodeGen's kind."""
+    return write_codegen_folder(tmp_path_factory.mktemp("codegen"), TEXTS, vocab_size=300)
+
+
+@pytest.fixture(scope="session")
+def codegen_tokenizer(codegen_folder):
+    return load_tokenizer(codegen_folder)
+
+
+@pytest.fixture(scope="session")
+def two_codegens(codegen_tokenizer):
+    """Returns a config of two CodeGens for the tokenizer."""
+    names = ("pad_id", "start_id", "eos_id", "clm_id", "match_id")
+    ids = {name: getattr(codegen_tokenizer, name) for name in names}
+
+    def config(encoder=ENCODER, decoder=DECODER, **fields):
+        return EncoderDecoderConfig(encoder=encoder, decoder=decoder, **{**ids, **fields})
+
+    return config
 
 
 @pytest.fixture(scope="session")

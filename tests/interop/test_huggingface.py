@@ -21,6 +21,7 @@ from codet5p_jax.interop.model_card import Provenance
 from codet5p_jax.models.codet5p import CodeT5p
 from codet5p_jax.models.sizes import model_config
 from codet5p_jax.tokenizer import CodeTokenizer
+from tests.interop.conftest import T5_FORMATS
 
 INPUTS = np.array([[1, 40, 41, 42, 43, 2], [1, 50, 2, 0, 0, 0], [1, 60, 61, 2, 0, 0]], np.int32)
 TARGETS = np.array([[0, 1, 70, 71, 2], [0, 1, 72, 2, 0], [0, 7, 8, 9, 10]], np.int32)
@@ -92,7 +93,7 @@ def held(held_by_t5):
     return of
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", T5_FORMATS)
 def test_import_of_an_export_in_any_format_is_what_it_holds_bit_for_bit(
     tmp_path, any_config, random_params, held, tokenizer, name
 ):
@@ -385,8 +386,11 @@ def test_a_failed_export_leaves_the_earlier_one_and_nothing_else(
     before = (exported / "model.safetensors").read_bytes()
     params = random_params(config, seed=1)
     params["decoder"]["final_norm"]["scale"][0] = np.nan
-    with pytest.raises(ValueError, match="holds 1 NaN"):
+    params["token_embedder"]["embedding"][1, 2] = np.inf
+    with pytest.raises(ValueError, match="Tensors hold NaN") as error:
         export_t5(params, config, tokenizer=tokenizer, out_dir=exported)
+    assert "  shared.weight: 1 NaN or infinite of 6,288 numbers" in str(error.value)
+    assert "  decoder.final_layer_norm.weight: 1 NaN or infinite of 16" in str(error.value)
     assert (exported / "model.safetensors").read_bytes() == before
     assert [path.name for path in exported.parent.iterdir()] == ["out"]
 

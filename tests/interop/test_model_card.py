@@ -3,6 +3,7 @@ import pytest
 from codet5p_jax.interop.huggingface import FORMATS
 from codet5p_jax.interop.model_card import Provenance, measures, model_card
 from codet5p_jax.interop.t5_formats import T5
+from tests.interop.conftest import T5_FORMATS
 
 
 def test_what_is_unknown_is_said_to_be_so(config):
@@ -55,7 +56,8 @@ def test_an_estimate_is_one_value_and_all_stands_for_the_languages():
 
 
 @pytest.mark.parametrize("format", FORMATS.values(), ids=FORMATS.keys())
-def test_a_card_says_how_its_format_is_loaded(config, format):
+def test_a_card_says_how_its_format_is_loaded(config, two_codegens, format):
+    config = config if format.name in T5_FORMATS else two_codegens()
     card = model_card(config, format=format, provenance=Provenance(), left_out=())
     assert f"| architecture | {format.architecture} |" in card
     assert f"{format.auto_class}.from_pretrained(" in card

@@ -13,6 +13,7 @@ from codet5p_jax.interop.huggingface import FORMATS, export_model
 from codet5p_jax.interop.tensors import LazyTensor
 from codet5p_jax.interop.transformers_model import TransformersModel
 from codet5p_jax.interop.verification import verify
+from tests.interop.conftest import T5_FORMATS
 
 SHORT_TEXTS = ("def mean(values):\n    return", "x", "class Ünique:\n\tpass  # 漢字")  # quick
 ENCODER = "encoder.block.1.layer.0.SelfAttention"
@@ -100,7 +101,72 @@ DECODERS = {
     ),
     "self- and cross-attention exchanged": exchanged(f"{CROSS}.k.weight", f"{DECODER}.k.weight"),
 }
+SELF = "decoder.transformer.h.1.attn"
+CROSSING = "decoder.transformer.h.2.crossattention"
+
+
+def parts_exchanged(name, parts, first, second):
+    """In each of the 4 groups of a fused projection."""
+
+    def change(tensors):
+        grouped = tensors[name].reshape(4, parts, -1, tensors[name].shape[1]).copy()
+        grouped[:, [first, second]] = grouped[:, [second, first]]
+        return {name: grouped.reshape(tensors[name].shape)}
+
+    return change
+
+
+def regrouped(name, parts):
+    """As if the parts were whole, one behind the other."""
+
+    def change(tensors):
+        grouped = tensors[name].reshape(4, parts, -1, tensors[name].shape[1])
+        return {name: np.ascontiguousarray(grouped.swapaxes(0, 1)).reshape(tensors[name].shape)}
+
+    return change
+
+
+def pairs_apart(name, parts):
+    """As if the numbers that turn together were half a head apart: 8 heads of 8, 6 of them turn."""
+
+    def change(tensors):
+        heads = tensors[name].reshape(4, parts, 2, 8, -1)
+        return {name: heads[:, :, :, [0, 2, 4, 1, 3, 5, 6, 7]].reshape(tensors[name].shape)}
+
+    return change
+
+
+CODEGENS = {
+    "query and value exchanged": parts_exchanged(f"{SELF}.qkv_proj.weight", 3, 0, 1),
+    "value and key exchanged": parts_exchanged(f"{SELF}.qkv_proj.weight", 3, 1, 2),
+    "query and key exchanged": parts_exchanged(f"{SELF}.qkv_proj.weight", 3, 0, 2),
+    "no groups of heads": regrouped(f"{SELF}.qkv_proj.weight", 3),
+    "pairs apart": pairs_apart(f"{SELF}.qkv_proj.weight", 3),
+    "out transposed": transposed(f"{SELF}.out_proj.weight"),
+    "cross-attention's query transposed": transposed(f"{CROSSING}.q_attn.weight"),
+    "cross-attention's pairs apart": pairs_apart(f"{CROSSING}.q_attn.weight", 1),
+    "cross-attention's value and key exchanged": parts_exchanged(
+        f"{CROSSING}.qkv_proj.weight", 2, 0, 1
+    ),
+    "cross-attention's missing": missing(f"{CROSSING}.qkv_proj.weight"),
+    "a bias missing": missing("decoder.transformer.h.0.mlp.fc_in.bias"),
+    "a bias zeroed": zeroed("decoder.transformer.h.0.mlp.fc_out.bias"),
+    "bias of the head zeroed": zeroed("decoder.lm_head.bias"),
+    "bias between the halves zeroed": zeroed("enc_to_dec_proj.bias"),
+    "layers exchanged": exchanged(
+        "decoder.transformer.h.0.mlp.fc_in.weight", "decoder.transformer.h.1.mlp.fc_in.weight"
+    ),
+    "encoder a percent off": scaled("encoder.h.1.mlp.fc_out.weight", 1.01),
+    "scale and bias of a norm exchanged": exchanged(
+        "encoder.h.0.ln_1.weight", "encoder.h.0.ln_1.bias"
+    ),
+    "rows of the encoder's vocabulary exchanged": rows_exchanged("encoder.wte.weight", 380, 390),
+    "rows of the decoder's vocabulary exchanged": rows_exchanged(
+        "decoder.transformer.wte.weight", 380, 390
+    ),
+}
 MUTATIONS = {
+    "codet5p": CODEGENS,
     "t5": mutations_of("encoder", ENCODER) | VOCABULARY | DECODERS,
     "embedding": mutations_of("encoder", ENCODER) | VOCABULARY | PROJECTION,
     "bimodal": mutations_of("encoder", ENCODER) | VOCABULARY | DECODERS | PROJECTION | MATCHING,
@@ -113,31 +179,38 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def square(random_params):
-    """A model whose attention kernels are square, so that no shape gives a transpose away."""
+def square(random_params, two_codegens):
+    """Models whose attention kernels are square, so that no shape gives a transpose away."""
     pytest.importorskip("transformers")
     from tests.interop.conftest import SMALL
 
-    config = dataclasses.replace(SMALL, embed_dim=24, head_dim=8, num_heads=3, num_decoder_layers=2)
-    return random_params(config), config
+    t5 = dataclasses.replace(SMALL, embed_dim=24, head_dim=8, num_heads=3, num_decoder_layers=2)
+    models = dict.fromkeys(T5_FORMATS, (random_params(t5), t5))
+    return {**models, "codet5p": (random_params(two_codegens()), two_codegens())}
 
 
 @pytest.fixture(scope="module")
 def ours(square):
-    return OurModel(*square)
+    t5 = OurModel(*square["t5"])
+    return {**dict.fromkeys(T5_FORMATS, t5), "codet5p": OurModel(*square["codet5p"])}
 
 
 @pytest.fixture(scope="module")
-def exports(square, tokenizer, tmp_path_factory):
-    params, config = square
+def tokenizers(tokenizer, codegen_tokenizer):
+    t5 = tokenizer.with_task_tokens()
+    return {**dict.fromkeys(T5_FORMATS, t5), "codet5p": codegen_tokenizer}
+
+
+@pytest.fixture(scope="module")
+def exports(square, tokenizers, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exports")
-    for name in FORMATS:
-        export_model(params, config, tokenizer=tokenizer, out_dir=folder / name, format=name)
+    for name, (params, config) in square.items():
+        export_model(params, config, tokenizer=tokenizers[name], out_dir=folder / name, format=name)
     return folder
 
 
 @pytest.fixture
-def verdict_on(ours, exports, tokenizer, tmp_path):
+def verdict_on(ours, exports, tokenizers, tmp_path):
     """Returns the verdict on an export after a change of its tensors."""
 
     def run(name, change):
@@ -154,9 +227,9 @@ def verdict_on(ours, exports, tokenizer, tmp_path):
         )
         theirs = TransformersModel(folder)
         return verify(
-            ours,
+            ours[name],
             theirs,
-            tokenizer=tokenizer.with_task_tokens(),
+            tokenizer=tokenizers[name],
             their_tokenizer=theirs,
             problems=theirs.problems,
             texts=SHORT_TEXTS,

@@ -72,10 +72,12 @@ def test_nan_is_refused_both_ways(config, random_params, tensors):
     params = random_params(config)
     params["encoder"]["final_norm"]["scale"][3] = np.nan
     lazy = to_tensors(params, t5_names(config), sizes=t5_sizes(config))
-    with pytest.raises(ValueError, match=r"encoder.final_layer_norm.weight holds 1 NaN"):
+    with pytest.raises(
+        ValueError, match=r"encoder.final_layer_norm.weight: 1 NaN or infinite of 16"
+    ):
         [tensor.read() for tensor in lazy]
     tensors["shared.weight"] = np.full_like(tensors["shared.weight"], np.inf)
-    with pytest.raises(ValueError, match=r"shared.weight holds 6,288 NaN or infinite .* of 6,288"):
+    with pytest.raises(ValueError, match=r"shared.weight: 6,288 NaN or infinite of 6,288"):
         _import(tensors, config)
 
 
@@ -127,3 +129,28 @@ def test_half_precision_is_imported_as_float32(config, tensors):
     scale = _import(halves, config)["encoder"]["final_norm"]["scale"]
     assert scale.dtype == np.float32
     np.testing.assert_array_equal(scale, halves["encoder.final_layer_norm.weight"])
+
+
+def test_every_tensor_that_is_not_finite_is_listed_up_to_ten(config, tensors):
+    names = sorted(tensors)[:12]
+    for name in names:
+        tensors[name] = np.full_like(tensors[name], np.nan)
+    with pytest.raises(ValueError, match="Tensors hold NaN or infinite numbers:") as error:
+        _import(tensors, config)
+    assert sum(f"  {name}: " in str(error.value) for name in names) == 10
+    assert "and 2 more" in str(error.value)
+    assert "numbers, expected none" in str(error.value)
+
+
+def test_a_number_that_float32_cannot_hold_is_told(config, tensors):
+    name = "encoder.final_layer_norm.weight"
+    tensors[name] = np.full(16, 1e300)
+    with pytest.raises(ValueError, match=f"{name}: 16 NaN or infinite of 16 numbers"):
+        _import(tensors, config)
+
+
+def test_integers_are_no_weights(config, tensors):
+    name = "encoder.final_layer_norm.weight"
+    tensors[name] = np.ones(16, np.int8)
+    with pytest.raises(ValueError, match=f"{name}: dtype int8, expected a floating-point one"):
+        _import(tensors, config)
