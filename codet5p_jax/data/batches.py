@@ -27,6 +27,7 @@ from codet5p_jax.data.mixtures import (
     get_mixture_or_task,
     rated_tasks,
     tasks_of,
+    without_empty_tasks,
 )
 from codet5p_jax.data.packing import empty_batch, place, place_packed, segment_positions
 from codet5p_jax.data.record_files import RecordFiles, record_files
@@ -143,10 +144,12 @@ def batch_shapes(config: DatasetConfig) -> dict[str, tuple[int, ...]]:
 
     Raises:
         ValueError: If the mixture is unknown, its tasks have other features, examples of a task
-            do not fit into the lengths, or the feature converter is made for other features.
+            do not fit into the lengths, the feature converter is made for other features, or the
+            split is empty.
     """
     provider = get_mixture_or_task(config.mixture_or_task_name)
     _check_lengths(provider, config)
+    _rated_tasks(config, provider)
     layout = _layout(config, provider)
     try:
         features = layout.converted(layout.empty_rows(1))
@@ -247,7 +250,7 @@ class BatchIterator:
 
     def _open(self, provider: seqio.Task | seqio.Mixture) -> dict[int, VirtualShard]:
         config = self._config
-        rates = rated_tasks(provider, split=config.split)
+        rates = _rated_tasks(config, provider)
         files = {
             task.name: record_files(task, split=config.split, use_cached=config.use_cached)
             for task in rates
@@ -295,6 +298,15 @@ class BatchIterator:
             num_epochs=config.num_epochs,
             executor=self._executor,
         )
+
+
+def _rated_tasks(
+    config: DatasetConfig, provider: seqio.Task | seqio.Mixture
+) -> dict[seqio.Task, float]:
+    rates = rated_tasks(provider, split=config.split)
+    if config.num_epochs is None:
+        return without_empty_tasks(rates, split=config.split)
+    return rates
 
 
 class _RowLayout(NamedTuple):

@@ -66,6 +66,32 @@ def rated_tasks(provider: seqio.Task | seqio.Mixture, *, split: str) -> dict[seq
     return rates
 
 
+def without_empty_tasks(
+    rates: Mapping[seqio.Task, float], *, split: str
+) -> dict[seqio.Task, float]:
+    """Returns the tasks that have records in `split`, of which there is no end to be drawn.
+
+    A language, or a small file of instructions, may have none held out.
+
+    Raises:
+        ValueError: If none has.
+    """
+    kept = {task: rate for task, rate in rates.items() if _num_records(task, split) != 0}
+    if not kept:
+        raise ValueError(
+            f"The split {split!r} of {', '.join(task.name for task in rates)} holds no example. "
+            "Read another split, or give more data; without held-out data, set eval_dataset = None."
+        )
+    return kept
+
+
+def _num_records(task: seqio.Task, split: str) -> int | None:
+    """Returns None where it is not known."""
+    if task.cache_dir:
+        return task.get_cached_stats(split)["examples"]
+    return task.num_input_examples(split)
+
+
 def temperature_rate(task: seqio.Task, *, temperature: float, share: float = 1.0) -> float:
     """Returns share * size ** (1 / temperature), where size is the number of training records.
 

@@ -5,7 +5,7 @@ import pytest
 import seqio
 
 import tasks
-from codet5p_jax.data.batches import DatasetConfig, batches
+from codet5p_jax.data.batches import DatasetConfig, batch_shapes, batches
 from codet5p_jax.data.offline_cache import OfflineCache
 from codet5p_jax.tokenizer import load_tokenizer
 
@@ -120,6 +120,27 @@ def test_instructions_are_registered_without_a_corpus(tokenizer_dir, files, toke
 def test_neither_a_corpus_nor_instructions_are_refused(tokenizer_dir):
     with pytest.raises(ValueError, match=r"nothing to register.* Give corpus_dir"):
         tasks.register(None, tokenizer_dir)
+
+
+def test_a_small_file_that_holds_nothing_out_leaves_held_out_data_to_the_others(
+    tokenizer_dir, files, tokenizer, tmp_path
+):
+    record = {"instruction": "Say it.", "output": "it"}  # its hash puts it into training
+    (tmp_path / "tiny.json").write_text(json.dumps([record]))
+    files["tiny"] = str(tmp_path / "tiny.json")
+    tasks.register(None, tokenizer_dir, instruction_files=files)
+    options = {
+        "task_feature_lengths": LENGTHS,
+        "batch_size": 8,
+        "split": "validation",
+        "shuffle": False,
+    }
+    config = DatasetConfig(mixture_or_task_name="instruction", **options)
+    with contextlib.closing(batches(config)) as iterator:
+        texts = {text for _ in range(9) for text in _answers(next(iterator), tokenizer)}
+    assert "it" not in texts and {text.split()[0] for text in texts} == {"small", "large"}
+    with pytest.raises(ValueError, match=r"'validation' of instruction_tiny holds no example"):
+        batch_shapes(DatasetConfig(mixture_or_task_name="instruction_tiny", **options))
 
 
 def test_registering_twice_alike_does_nothing_and_others_are_refused(

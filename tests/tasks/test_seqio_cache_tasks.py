@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.usefixtures("registry"), pytest.mark.slow]
 NAMES = {
     "unimodal_span_denoising_ruby": {"inputs": 64, "targets": 40},
     "bimodal_pairs_ruby": {"text": 32, "code": 64},
-    "instruction_say": {"inputs": 128, "targets": 16},
+    "instruction_say": {"inputs": 128, "targets": 128},
 }
 
 
