@@ -197,6 +197,11 @@ class Tokenizer(abc.ABC):
         ids = {index: token for index, token in known if index is not None}
         return {**ids, self.clm_id: "[CLM]"}  # which CodeT5's vocabulary calls <unk>
 
+    @property
+    def entries(self) -> Mapping[str, int]:
+        """Every entry, special tokens too -> its id."""
+        return self._tokenizer.get_vocab()
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """First 16 hex digits of the SHA-256 of entries, merges and special tokens."""

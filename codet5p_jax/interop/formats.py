@@ -130,5 +130,6 @@ def detected(contents: Contents, formats: Iterable[Format], *, source: str) -> F
     supported = ", ".join(f"model_type {f.model_type!r} ({f.architecture})" for f in formats)
     raise ValueError(
         f"{source} describes model_type {contents.get('model_type')!r}, architectures "
-        f"{contents.get('architectures')}; supported: {supported}."
+        f"{contents.get('architectures')}; supported: {supported}. A CodeGen or Llama alone is "
+        "half of a model: make one of it with `codet5p init`."
     )
