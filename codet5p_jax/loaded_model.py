@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from codet5p_jax.checkpoint import load_checkpoint
 from codet5p_jax.decoding.generate import generate
 from codet5p_jax.decoding.prompts import PROMPTS, Prompt
 from codet5p_jax.decoding.sampling import Sample, greedy
+from codet5p_jax.decoding.streaming import stream
 from codet5p_jax.interop.huggingface import import_model, models_tokenizer
 from codet5p_jax.models.codet5p import CodeT5p
 from codet5p_jax.retrieval.embed import embed_tokens, token_rows
@@ -22,6 +23,7 @@ from codet5p_jax.tokenizer import Tokenizer, load_tokenizer
 from codet5p_jax.typing import PyTree
 
 INPUT_MULTIPLE = 64  # inputs are padded to it, so that few shapes are compiled
+CUT_CHARACTER = "\N{REPLACEMENT CHARACTER}"  # what decoding makes of bytes that are no whole one
 
 Tokens = Int[np.ndarray, "rows length"]
 
@@ -113,8 +115,8 @@ class LoadedModel:
 
         Args:
             texts: What to start from.
-            task: What to ask: "complete", "continue", "continue_both", "denoise", "code_to_text" or
-                "text_to_code" (decoding/prompts.py).
+            task: What to ask: "complete", "continue", "continue_both", "instruct", "denoise",
+                "code_to_text" or "text_to_code" (decoding/prompts.py).
             max_length: New tokens at most.
             sample: Chooses each token: `greedy` or a `Sampler`.
             samples: Results per text.
@@ -123,9 +125,8 @@ class LoadedModel:
         Raises:
             ValueError: There is no such task, or the model was not trained on it.
         """
-        if task not in PROMPTS:
-            raise ValueError(f"There is no task {task!r}; it is one of {', '.join(PROMPTS)}.")
-        prompts = [PROMPTS[task](text, self.tokenizer) for text in texts]
+        ask = _prompt_of(task)
+        prompts = [ask(text, self.tokenizer) for text in texts]
         starts = np.repeat([len(prompt.decoder_prompt) for prompt in prompts], samples)
         generations = generate(
             self.model,
@@ -139,6 +140,46 @@ class LoadedModel:
         )
         rows = zip(np.asarray(generations.tokens), starts, strict=True)
         return [self._text(row[start : start + max_length].tolist()) for row, start in rows]
+
+    def stream(
+        self,
+        text: str,
+        *,
+        task: str = "instruct",
+        max_length: int = 256,
+        sample: Sample = greedy,
+        rng: jax.Array | None = None,
+    ) -> Iterator[str]:
+        """Yields what the model writes for a text, piece by piece as it is written.
+
+        Args:
+            text: What to start from.
+            task: What to ask; see `generate`.
+            max_length: New tokens at most.
+            sample: Chooses each token: `greedy` or a `Sampler`.
+            rng: Randomness for a `Sampler`.
+
+        Raises:
+            ValueError: There is no such task, or the model was not trained on it.
+        """
+        prompt = _prompt_of(task)(text, self.tokenizer)
+        tokens: list[int] = []
+        written = ""
+        for token in stream(
+            self.model,
+            self.params,
+            prompt.encoder_input_tokens,
+            prompt=prompt.decoder_prompt,
+            max_new_tokens=max_length,
+            sample=sample,
+            rng=rng,
+        ):
+            tokens.append(token)
+            whole = self._text(tokens)
+            if not whole.endswith(CUT_CHARACTER):  # its other bytes are in the next token
+                yield whole[len(written) :]
+                written = whole
+        yield self._text(tokens)[len(written) :]
 
     def _encoder_rows(self, prompts: Sequence[Prompt]) -> Tokens:
         longest = max(len(prompt.encoder_input_tokens) for prompt in prompts)
@@ -158,6 +199,12 @@ class LoadedModel:
         dropped = {self.tokenizer.pad_id, self.tokenizer.bos_id, self.tokenizer.eos_id}
         kept = [token for token in tokens if token not in dropped]
         return self.tokenizer.decode(kept, skip_special_tokens=False)
+
+
+def _prompt_of(task: str) -> Callable[[str, Tokenizer], Prompt]:
+    if task not in PROMPTS:
+        raise ValueError(f"There is no task {task!r}; it is one of {', '.join(PROMPTS)}.")
+    return PROMPTS[task]
 
 
 def load_model(

@@ -32,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max_length", type=int, default=128, help="new tokens at most (default: %(default)s)"
     )
     parser.add_argument("--samples", type=int, default=1, help="results per text (default: 1)")
+    add_sampling_arguments(parser)
+
+
+def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds how tokens are chosen to `parser`; `sampler` reads it."""
     parser.add_argument(
         "--temperature", type=float, default=0.0, help="0, the default, takes the likeliest token"
     )
@@ -42,7 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Prints each text's results, with a heading where there are several."""
-    sample = _sampler(arguments)
+    if arguments.samples > 1 and arguments.temperature == 0:
+        raise ValueError(
+            "--samples draws tokens, but --temperature is 0, which takes the likeliest. Add for "
+            "example --temperature=0.8."
+        )
+    sample = sampler(arguments)
     texts = arguments.text or [_read(arguments.file)]
     loaded = load_model(
         arguments.export or arguments.model_dir,
@@ -62,12 +72,17 @@ def run(arguments: argparse.Namespace) -> None:
         _print(text, results, headings=len(texts) > 1 or len(results) > 1)
 
 
-def _sampler(arguments: argparse.Namespace) -> Sample:
+def sampler(arguments: argparse.Namespace) -> Sample:
+    """Returns what chooses tokens.
+
+    Raises:
+        ValueError: A flag of drawing is given, but nothing is drawn, or is out of its range.
+    """
     if arguments.temperature == 0:
-        if arguments.top_k is not None or arguments.top_p is not None or arguments.samples > 1:
+        if arguments.top_k is not None or arguments.top_p is not None:
             raise ValueError(
-                "--top_k, --top_p and --samples draw tokens, but --temperature is 0, which takes "
-                "the likeliest. Add for example --temperature=0.8."
+                "--top_k and --top_p draw tokens, but --temperature is 0, which takes the "
+                "likeliest. Add for example --temperature=0.8."
             )
         return greedy
     return Sampler(temperature=arguments.temperature, top_k=arguments.top_k, top_p=arguments.top_p)

@@ -3,19 +3,22 @@
 denoise         <s> text with <extra_id_0> </s>      <s>
 complete        [CLM] text                           <s>
 continue        [CLM]                                <s> text
-continue_both   text                                 text
+continue_both   <s> text </s>                        <s> text
+instruct        <s> prompt </s>                      <s> prompt
 code_to_text    <s> code </s>                        [TDEC]
 text_to_code    <s> text </s>                        [CDEC]
 
-`<s>` of the decoder is the tokenizer's `target_prefix`: with CodeGen's, nothing, since the decoder
-starts from the same id. `continue_both` is how the released 2B, 6B and 16B are asked: their decoder
-is a language model that reads from left to right, and their encoder reads the same text.
+With CodeGen's tokenizer nothing stands around a text that both halves read, and the decoder has no
+`<s>`: it starts from the same id. `continue_both` is how the released 2B, 6B and 16B are asked:
+their decoder is a language model that reads from left to right, and their encoder reads the same
+text. `instruct` does it with Alpaca's prompt for an instruction.
 """
 
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
 
+from codet5p_jax.instruction_prompt import alpaca_prompt
 from codet5p_jax.tokenizer import NUM_SENTINELS, Tokenizer
 
 _SENTINEL = re.compile(r"<extra_id_(\d{1,2})>")
@@ -53,9 +56,18 @@ def continue_text(text: str, tokenizer: Tokenizer) -> Prompt:
 
 
 def continue_in_both(text: str, tokenizer: Tokenizer) -> Prompt:
-    """Asks for the same, with `text` in the encoder, too, and no special token around it there."""
+    """Asks for the same, with `text` in the encoder, too."""
     ids = tuple(tokenizer.encode(text))
-    return Prompt(encoder_input_tokens=ids, decoder_prompt=(*tokenizer.target_prefix, *ids))
+    before, after = tokenizer.prompt_bounds
+    return Prompt(
+        encoder_input_tokens=(*before, *ids, *after),
+        decoder_prompt=(*tokenizer.target_prefix, *ids),
+    )
+
+
+def instruct(instruction: str, tokenizer: Tokenizer) -> Prompt:
+    """Asks for the answer to an instruction, as instruction tuning does."""
+    return continue_in_both(alpaca_prompt(instruction), tokenizer)
 
 
 def code_to_text(code: str, tokenizer: Tokenizer) -> Prompt:
@@ -73,6 +85,7 @@ PROMPTS: Mapping[str, Callable[[str, Tokenizer], Prompt]] = {
     "complete": complete,
     "continue": continue_text,
     "continue_both": continue_in_both,
+    "instruct": instruct,
     "code_to_text": code_to_text,
     "text_to_code": text_to_code,
 }

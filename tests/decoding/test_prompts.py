@@ -35,7 +35,7 @@ def test_special_tokens_in_a_text_stay_text(tokenizer):
     [
         ("complete", "[CLM] code", "<s>"),
         ("continue", "[CLM]", "<s> code"),
-        ("continue_both", "code", "<s> code"),
+        ("continue_both", "<s> code </s>", "<s> code"),
         ("code_to_text", "<s> code </s>", "[TDEC]"),
         ("text_to_code", "<s> code </s>", "[CDEC]"),
     ],
