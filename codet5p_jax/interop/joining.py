@@ -1,5 +1,6 @@
 """A CodeT5+ of two language models, as the paper's 2B, 6B and 16B began (section 3.3)."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -16,7 +17,6 @@ from codet5p_jax.models.codet5p import abstract_params
 from codet5p_jax.models.config import T5Config
 from codet5p_jax.models.encoder_decoder import EncoderDecoderConfig
 from codet5p_jax.tokenizer import Tokenizer, load_tokenizer
-from codet5p_jax.tokenizer_files import read_files
 
 STDDEV = 0.02  # of new kernels, as of all in CodeGen
 SHOWN = 3
@@ -148,11 +148,8 @@ def agreed_tokenizer(folders: Sequence[pathlib.Path]) -> Tokenizer:
     """
     found: dict[pathlib.Path, Tokenizer] = {}
     for folder in folders:
-        try:
-            read_files(folder)
-        except FileNotFoundError:
-            continue
-        found[folder] = load_tokenizer(folder).with_task_tokens()
+        with contextlib.suppress(FileNotFoundError):  # it has none
+            found[folder] = load_tokenizer(folder).with_task_tokens()
     if not found:
         raise FileNotFoundError(
             f"There is no tokenizer in {' or '.join(map(str, folders))}: expected tokenizer.json, "
