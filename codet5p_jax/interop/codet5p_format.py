@@ -34,6 +34,7 @@ CODET5P = Format(
     model_type="codet5p",
     auto_class="AutoModelForSeq2SeqLM",
     config_class="CodeT5pConfig",
+    further_auto_classes=("AutoModel",),
     does=frozenset({"generate"}),
     holds=EncoderDecoderConfig,
     to_huggingface=codegen_config.to_huggingface,

@@ -64,7 +64,8 @@ def test_the_tokenizer_gives_the_ids_of_ours(loaded, name):
     _, tokenizer, expected = loaded(name)
     for text, row, length in zip(TEXTS, expected["inputs"], expected["lengths"], strict=True):
         assert tokenizer(text).input_ids == row[:length].tolist()
-        assert tokenizer.decode(row[1 : length - 1]) == text
+        before, behind = expected["around"]
+        assert tokenizer.decode(row[before : length - behind]) == text
     batch = tokenizer(list(TEXTS), padding=True)
     assert batch.input_ids == expected["inputs"].tolist()
 
@@ -89,6 +90,25 @@ def test_greedy_generations_are_those_of_our_model(torch, loaded, name, use_cach
     )
     for row, theirs in zip(generated[:, 1:].tolist(), expected["generated"], strict=True):
         length = int(np.sum(theirs >= 0))
+        assert row[:length] == theirs[:length].tolist()
+
+
+@pytest.mark.parametrize("use_cache", [None, False], ids=["as exported", "not cached"])
+@pytest.mark.parametrize("name", GENERATING)
+def test_prompts_in_the_decoder_are_continued_as_by_our_model(torch, loaded, name, use_cache):
+    model, _, expected = loaded(name)
+    flags = {} if use_cache is None else {"use_cache": use_cache}
+    prompt = [int(expected["start_id"]), *expected["prompt"].tolist()]
+    generated = model.generate(
+        **inputs_of(torch, expected),
+        decoder_input_ids=torch.tensor([prompt] * len(TEXTS)),
+        max_new_tokens=MAX_LENGTH,
+        do_sample=False,
+        **flags,
+    )
+    for row, theirs in zip(generated[:, 1:].tolist(), expected["prompted"], strict=True):
+        length = int(np.sum(theirs >= 0))
+        assert length > len(prompt) - 1
         assert row[:length] == theirs[:length].tolist()
 
 

@@ -174,6 +174,7 @@ RELEASED = {
     "auto_map": {
         "AutoConfig": "configuration_codet5p.CodeT5pConfig",
         "AutoModelForSeq2SeqLM": "modeling_codet5p.CodeT5pEncoderDecoderModel",
+        "AutoModel": "modeling_codet5p.CodeT5pEncoderDecoderModel",  # ours alone
     },
     "decoder_start_token_id": 50256,
     "is_encoder_decoder": True,
