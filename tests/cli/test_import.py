@@ -1,7 +1,11 @@
+import json
+import re
+
 import numpy as np
 import pytest
 
 from codet5p_jax.checkpoint import load_checkpoint
+from codet5p_jax.tokenizer import train_tokenizer
 
 
 def test_an_import_of_an_export_is_a_model_dir_with_the_same_model(model_dir, tmp_path, codet5p):
@@ -49,3 +53,51 @@ def test_a_folder_that_is_no_model_is_an_error(tmp_path, codet5p):
     assert code == 2
     assert "config.json does not exist; expected a folder in Hugging Face format" in error
     assert not (tmp_path / "imported").exists()
+
+
+def _truncated(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-9])
+
+
+def _of_another_architecture(folder):
+    config = json.loads((folder / "config.json").read_text())
+    changes = {"model_type": "bart", "architectures": ["BartForConditionalGeneration"]}
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+
+
+def _with_another_tokenizer(folder):
+    train_tokenizer(["other text " * 9], 265, min_frequency=2).save(folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_truncated, r"model\.safetensors is damaged or cut off: .* announces [\d,]+ bytes"),
+        (
+            _of_another_architecture,
+            r"model_type 'bart', architectures \['BartForConditionalGeneration'\]; supported: "
+            r"model_type 't5' \(T5ForConditionalGeneration\), .*codet5p",
+        ),
+        (_with_another_tokenizer, r"The tokenizer has 365 ids \(368 .*\) but .* has 373 rows"),
+    ],
+)
+def test_a_folder_that_is_damaged_is_an_error_and_nothing_is_written(
+    model_dir, tmp_path, codet5p, damage, message
+):
+    codet5p("export", f"--model_dir={model_dir}", f"--out={tmp_path / 'out'}")
+    damage(tmp_path / "out")
+    code, _, error = codet5p("import", f"--from={tmp_path / 'out'}", f"--out={tmp_path / 'new'}")
+    assert code == 2
+    assert re.search(message, " ".join(error.split()))
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_import_into_a_folder_of_other_things_is_an_error(model_dir, tmp_path, codet5p):
+    codet5p("export", f"--model_dir={model_dir}", f"--out={tmp_path / 'out'}")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.tex").write_text("years of work")
+    code, _, error = codet5p("import", f"--from={tmp_path / 'out'}", f"--out={tmp_path / 'home'}")
+    assert code == 2
+    assert "holds other files than would be written there (thesis.tex)" in " ".join(error.split())
+    assert [path.name for path in (tmp_path / "home").iterdir()] == ["thesis.tex"]
