@@ -52,6 +52,7 @@ bench: setup  ## the benchmarks; tables here, figures in benchmarks/results
 	$(BIN)/python -m benchmarks.train_step
 	$(BIN)/python -m benchmarks.stage2_step
 	$(BIN)/python -m benchmarks.step_memory
+	$(BIN)/python -m benchmarks.frozen_step
 	$(BIN)/python -m benchmarks.data_parallel
 	$(BIN)/python -m benchmarks.data
 	$(BIN)/python -m benchmarks.tokenization
