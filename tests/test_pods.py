@@ -29,7 +29,9 @@ LAYOUT = (
 
 
 def _bound(*files):
-    gin_config.parse(gin_files=files, bindings=FOLDERS)
+    tunes = any("/instruct" in file for file in files)
+    more = ["INSTRUCTION_FILES={'a': 'x'}"] if tunes else []
+    gin_config.parse(gin_files=files, bindings=[*FOLDERS, *more])
     return gin_config.arguments(train)
 
 
@@ -46,6 +48,13 @@ def test_both_stages_of_both_models_have_the_slices_that_were_asked_for():
             "770m": ("v5e_8x8", "v5p_2x2x4"),
         }.items()
         for slice_ in slices
+    } <= set(PODS)
+    assert {
+        "stage1_2b_v5e_8x8",
+        "stage1_6b_v5e_8x8",
+        "stage1_16b_v5e_16x16",
+        "stage1_16b_v5p_4x4x4",
+        "instruct_16b_v5p_4x4x4",
     } <= set(PODS)
 
 
@@ -87,20 +96,21 @@ class _Devices(Partitioner):
 
 
 def _program(bound, **changes):
-    names = ("curriculum", "learning_rate", "optimizer", "partitioner")
+    names = ("curriculum", "learning_rate", "optimizer", "partitioner", "parameter_rules")
     return Program(**({name: bound[name] for name in names} | changes))
 
 
 @pytest.mark.parametrize("pod", PODS)
 def test_the_papers_batches_divide_the_slice(pod):
-    chips = chips_of(precompile_all.topology_of(pod))
-    shapes = abstract_batches(_program(_bound(f"pods/{pod}.gin"), partitioner=_Devices(chips)))
+    bound = _bound(f"pods/{pod}.gin")
+    chips = chips_of(precompile_all.topology_of(pod)) // gin_config.macro_values()["NUM_PARTITIONS"]
+    shapes = abstract_batches(_program(bound, partitioner=_Devices(chips)))
     rows = {name: next(iter(features.values())).shape[0] for name, features in shapes.items()}
-    assert rows == (
-        {"span_denoising": 2048, "seq2seq_clm": 512, "decoder_clm": 512}
-        if pod.startswith("stage1")
-        else {"pairs": 256}
-    )
+    assert rows == {
+        "stage1": {"span_denoising": 2048, "seq2seq_clm": 512, "decoder_clm": 512},
+        "stage2": {"pairs": 256},
+        "instruct": {"instruction": 128},
+    }[pod.split("_")[0]]
 
 
 @pytest.mark.parametrize("pod", PODS)
