@@ -12,6 +12,7 @@ REQUIRES = [
     "flax>=0.12,<0.13",
     "optax>=0.2.5,<0.3",
     "orbax-checkpoint>=0.12,<0.13",
+    "tensorstore",  # as Orbax wants it
     "jaxtyping>=0.3",
     "numpy>=2.0,<3",
     # data

@@ -8,7 +8,12 @@ from typing import Any
 
 from codet5p_jax.models.encoder_decoder import ModelConfig, config_from_dict
 from codet5p_jax.tokenizer import Tokenizer, load_tokenizer
-from codet5p_jax.training.checkpoints import load_metadata, load_params, newest_step
+from codet5p_jax.training.checkpoints import (
+    load_metadata,
+    load_params,
+    newest_step,
+    stored_params,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -16,7 +21,7 @@ class Checkpoint:
     """One checkpoint.
 
     Attributes:
-        params: Nested dict of numpy arrays.
+        params: Nested dict of numpy arrays, or of StoredArray.
         config: Config of the model.
         tokenizer: The tokenizer it was trained with.
         metadata: Metadata of the checkpoint.
@@ -35,6 +40,7 @@ def load_checkpoint(
     *,
     step: int | None = None,
     tokenizer_dir: str | os.PathLike | None = None,
+    stored: bool = False,
 ) -> Checkpoint:
     """Returns the checkpoint of `step`, the newest by default.
 
@@ -42,6 +48,7 @@ def load_checkpoint(
         model_dir: MODEL_DIR of a run, or of an import.
         step: Which checkpoint.
         tokenizer_dir: The tokenizer, where it no longer lies where training found it.
+        stored: Leave parameters on the disk; each layer is read when it is indexed.
 
     Raises:
         FileNotFoundError: There is no such checkpoint, or no tokenizer.
@@ -54,7 +61,7 @@ def load_checkpoint(
     found = newest_step(model_dir) if step is None else step
     assert found is not None  # else load_metadata had raised
     return Checkpoint(
-        params=load_params(model_dir, found),
+        params=stored_params(model_dir, found) if stored else load_params(model_dir, found),
         config=config,
         tokenizer=tokenizer,
         metadata=metadata,

@@ -36,7 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Writes the folder, and prints what is in it and what had no place in it."""
     checkpoint = load_checkpoint(
-        arguments.model_dir, step=arguments.step, tokenizer_dir=arguments.tokenizer_dir
+        arguments.model_dir,
+        step=arguments.step,
+        tokenizer_dir=arguments.tokenizer_dir,
+        stored=True,
     )
     export = export_model(
         checkpoint.params,

@@ -16,6 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from codet5p_jax.training.multihost import ALONE, Processes
 from codet5p_jax.training.state import TrainState
+from codet5p_jax.training.stored_arrays import params_handler, save_args, stored_arrays
 from codet5p_jax.typing import PyTree
 
 PREFIX = "checkpoint"
@@ -68,11 +69,12 @@ class Checkpoints:
         """
         if step in self._manager.all_steps():
             return
+        storable = _storable(state)
         with _explained(self._dir, step):
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(_storable(state)),
+                    state=ocp.args.StandardSave(storable, save_args=save_args(storable)),
                     data=ocp.args.StandardSave(dict(data) or _NO_POSITION),
                     metadata=ocp.args.JsonSave(dict(metadata)),
                 ),
@@ -184,6 +186,11 @@ def load_params(model_dir: str | pathlib.Path, step: int | None = None) -> PyTre
     return restored["params"]
 
 
+def stored_params(model_dir: str | pathlib.Path, step: int | None = None) -> PyTree:
+    """Returns the parameters of a checkpoint, each read when it is indexed; see `load_params`."""
+    return stored_arrays(_checkpoint_path(model_dir, step) / "state", item="params")
+
+
 def load_metadata(model_dir: str | pathlib.Path, step: int | None = None) -> dict[str, Any]:
     """Returns the metadata of a checkpoint: model, tokenizer, corpus, versions, mesh.
 
@@ -198,16 +205,38 @@ def save_params(
 ) -> pathlib.Path:
     """Writes parameters without an optimizer state, as an initial checkpoint; returns its path.
 
+    Needs little memory beside the parameters: they are written one after the other.
+
     Raises:
         CheckpointError: When it cannot be written.
     """
-    checkpoints = Checkpoints(model_dir)
+    folder = pathlib.Path(model_dir).absolute()
     state = TrainState(
         step=jnp.int32(step), params=params, opt_state={}, objective_state={}, rng=jax.random.key(0)
     )
-    checkpoints.save(state, {}, metadata, step=step)
-    checkpoints.wait()
-    checkpoints.close()
+    storable = jax.tree.map(np.asarray, _storable(state))
+    with (
+        _explained(folder, step),
+        ocp.CheckpointManager(
+            folder,
+            options=ocp.CheckpointManagerOptions(
+                step_prefix=PREFIX, cleanup_tmp_directories=True, enable_async_checkpointing=False
+            ),
+            item_handlers={
+                "state": params_handler(),
+                "data": ocp.StandardCheckpointHandler(),
+                "metadata": ocp.JsonCheckpointHandler(),
+            },
+        ) as manager,
+    ):
+        manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.PyTreeSave(storable, save_args=save_args(storable)),
+                data=ocp.args.StandardSave(_NO_POSITION),
+                metadata=ocp.args.JsonSave(dict(metadata)),
+            ),
+        )
     return _checkpoint_path(model_dir, step)
 
 
