@@ -234,7 +234,7 @@ def train_toy(
             "TRAIN_STEPS": 2,
             "WARMUP_STEPS": 1,
             "LOG_PERIOD": 1,
-            "EVAL_PERIOD": None,
+            "EVAL_PERIOD": 1 if _tunes_on_instructions(recipe) else None,
         }
         # In a file, since no recipe reads all of them.
         lines = [f"{name} = {value}" for name, value in values.items()]
@@ -333,6 +333,10 @@ def test_the_twin_of_a_recipe_trains(recipe, train_toy, tmp_path):
     }
     if _tunes_on_instructions(recipe):
         assert _losses(model_dir) == {"instruction/loss"}
+        lines = (model_dir / "answers.jsonl").read_text().splitlines()
+        answers = [json.loads(line) for line in lines]
+        assert {answer["step"] for answer in answers} == {1, 2}
+        assert all(answer["instruction"].startswith("Add ") for answer in answers)
         return
     assert _losses(model_dir) == streams.get(recipe.split("_")[-1], STAGE_1_STREAMS)
     # Those of single examples, by which `codet5p eval` compares padded and packed runs.

@@ -15,6 +15,7 @@ import optax
 from jax.typing import DTypeLike
 
 from codet5p_jax.cli import gin_config, train_flags
+from codet5p_jax.cli.instruction_answers import ANSWERS_FILE, answer_writer
 from codet5p_jax.cli.tokenizer_checks import check_fits
 from codet5p_jax.models.config_fields import without_execution_fields
 from codet5p_jax.models.encoder_decoder import ModelConfig
@@ -61,6 +62,8 @@ def train(
     objective_rates: Mapping[str, int | float] | None = None,
     mask_whole_words: bool = True,
     instruction_files: Mapping[str, str] | None = None,
+    eval_samples: int = 4,
+    eval_sample_length: int = 128,
     recipe: str | None = None,
     initial_checkpoint_path: str | None = None,
     seed: int = 0,
@@ -90,6 +93,8 @@ def train(
             means those of the paper's batches.
         mask_whole_words: Whether span denoising masks runs of words, or of tokens.
         instruction_files: Name -> file in Alpaca's format, for the tasks instruction_NAME.
+        eval_samples: Held-out instructions that are answered behind each evaluation.
+        eval_sample_length: Tokens of such an answer at most.
         recipe: What the run is called in its metadata and in the model card of its export.
         initial_checkpoint_path: MODEL_DIR whose newest parameters a new run starts from.
         seed: Root of the run's randomness.
@@ -153,6 +158,16 @@ def train(
         loss_guard=loss_guard,
         seed=seed,
     )
+    answers = None
+    if instruction_files and eval_samples:
+        answers = answer_writer(
+            program,
+            tokenizer,
+            instruction_files,
+            path=pathlib.Path(model_dir) / ANSWERS_FILE if processes.is_first else None,
+            count=eval_samples,
+            max_length=eval_sample_length,
+        )
     job = Run(
         model_dir=model_dir,
         program=program,
@@ -162,6 +177,7 @@ def train(
         schedule=schedule,
         peak_flops_per_device=peak_flops_per_device,
         initial_checkpoint_path=initial_checkpoint_path,
+        on_evaluation=answers,
         processes=processes,
     )
     return job.train(on_started=lambda: _write_config(model_dir, run_metadata))

@@ -70,6 +70,26 @@ def read_instructions(path: str | pathlib.Path) -> list[dict[str, str]]:
     return [{name: value.get(name, "") for name in FIELDS} for value in values.values()]
 
 
+def held_out_instructions(
+    files: Mapping[str, str | pathlib.Path], count: int
+) -> list[dict[str, str]]:
+    """Returns the first instructions of the files' validation split, in turn of each file.
+
+    Args:
+        files: Name -> file, as `read_instructions` takes.
+        count: Instructions at most.
+
+    Raises:
+        FileNotFoundError: A file is not there.
+        ValueError: A file is not in the format of Alpaca.
+    """
+    held_out = [
+        [r for r in read_instructions(f) if _split(r) == "validation"] for f in files.values()
+    ]
+    in_turn = itertools.chain.from_iterable(itertools.zip_longest(*held_out))
+    return list(itertools.islice((record for record in in_turn if record is not None), count))
+
+
 @final
 class InstructionSource(seqio.TFExampleDataSource):
     """The instructions of a file as a SeqIO data source; a hash of each decides on its split.

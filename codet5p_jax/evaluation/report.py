@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from codet5p_jax.evaluation import results_section
+from codet5p_jax.evaluation.answers_section import answers_section
 from codet5p_jax.evaluation.charts import Line, line_chart
 from codet5p_jax.evaluation.corpus_section import corpus_section
 from codet5p_jax.evaluation.markup import (
@@ -75,6 +76,7 @@ def report_page(
         results,
         *(_curves(each, number) for number, each in enumerate([*earlier, run], start=1)),
         samples,
+        answers_section(run.answers),
         corpus_section(manifest),
         *(_what_was_run(each) for each in [*earlier, run]),
     ]

@@ -22,6 +22,7 @@ class RunFiles:
         metadata: Contents of run_metadata.json (model, tokenizer, corpus, versions, git
             revision), empty if there is none.
         evaluation: Contents of evaluation.json, None if there is none.
+        answers: Objects of answers.jsonl, which instruction tuning writes, in order of steps.
     """
 
     directory: pathlib.Path
@@ -30,6 +31,7 @@ class RunFiles:
     config: str = ""
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     evaluation: Mapping[str, Any] | None = None
+    answers: tuple[Record, ...] = ()
 
     @classmethod
     def read(cls, directory: str | pathlib.Path) -> "RunFiles":
@@ -49,6 +51,7 @@ class RunFiles:
             config=config.read_text(encoding="utf-8") if config.exists() else "",
             metadata=_read_json_if_there(directory / "run_metadata.json") or {},
             evaluation=_read_json_if_there(directory / "evaluation.json"),
+            answers=_read_lines_if_there(directory / "answers.jsonl"),
         )
 
 
@@ -161,6 +164,13 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
 def _read_json_if_there(path: pathlib.Path) -> dict[str, Any] | None:
     return read_json(path) if path.exists() else None
+
+
+def _read_lines_if_there(path: pathlib.Path) -> tuple[Record, ...]:
+    if not path.exists():
+        return ()
+    found = (_parse(line) for line in path.read_bytes().splitlines())
+    return tuple(record for record in found if record is not None)
 
 
 def _parse(line: bytes) -> Record | None:

@@ -91,6 +91,8 @@ class Run:
         schedule: How often to log, save and evaluate.
         peak_flops_per_device: FLOPs per second of one device, for MFU; None looks them up.
         initial_checkpoint_path: MODEL_DIR to take parameters from when this run starts new.
+        on_evaluation: Called with the parameters, on their devices, and the step behind each
+            evaluation of the loss, in every process.
         processes: Those that the devices belong to; the first writes what is written once.
     """
 
@@ -102,6 +104,7 @@ class Run:
     schedule: Schedule
     peak_flops_per_device: float | None = None
     initial_checkpoint_path: str | None = None
+    on_evaluation: Callable[[PyTree, int], None] | None = None
     processes: Processes = ALONE
 
     @property
@@ -321,6 +324,8 @@ class Run:
                 values |= self._held_out_means(state, stream)
         if values:
             writer.write(step, "eval", phase.name, values)
+        if self.on_evaluation is not None:
+            self.on_evaluation(state.params, step)
 
     def _held_out_means(self, state: TrainState, stream: Stream) -> dict[str, float]:
         iterator = self.open_batches(stream.eval_dataset)
