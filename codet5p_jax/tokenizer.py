@@ -20,6 +20,9 @@ these are rows of the embedding that CodeGen leaves unused:
     base_size + 100..103    [CLM] [ENC] [TDEC] [CDEC]
     base_size + 104         <pad>
 
+Ids of `LanguageModelTokenizer`, for models whose parts come from other language models, such as
+SmolLM2: those of the model, `<|endoftext|>` among them, then the same 105.
+
 Special tokens are ids that are inserted, never text that is parsed: `encode("<s>")` gives the ids
 of three characters.
 """
@@ -292,19 +295,62 @@ class CodeTokenizer(Tokenizer):
         }
 
 
-@final
-class CodeGenTokenizer(Tokenizer):
-    """CodeGen's tokenizer, with sentinels and task tokens behind its own ids.
-
-    Attributes:
-        base_size: Ids of CodeGen itself, runs of whitespace included.
-    """
+class _OfLanguageModel(Tokenizer):
+    """Of a left-to-right language model, with sentinels and task tokens behind its own ids."""
 
     unk_id = None
     model_max_length = 2048
     # A left-to-right LM expects one <|endoftext|> before a text, and no padding is one.
     target_prefix = ()
     prompt_bounds = ((), ())  # as the released instruction tuning has it
+    _own_special_tokens: tuple[str, ...] = (END_OF_TEXT,)
+
+    def _set_ids(self, *, base_size: int, end_of_text: int) -> None:
+        self.base_size = base_size
+        self.start_id = self.bos_id = self.eos_id = end_of_text
+        self.clm_id = base_size + NUM_SENTINELS
+        self.pad_id = base_size + CODEGEN_TOKENS.index(PAD)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids: CodeGen's 50,400 of the 51,200 rows in the released models."""
+        return self.base_size + len(CODEGEN_TOKENS)
+
+    @property
+    def special_tokens(self) -> tuple[str, ...]:
+        """Every special token, in the order of ids."""
+        return *self._own_special_tokens, *CODEGEN_TOKENS
+
+    def sentinel_id(self, k: int) -> int:
+        """Returns the id of `<extra_id_k>`; ids ascend with k."""
+        _check_sentinel(k)
+        return self.base_size + k
+
+    @property
+    def match_id(self) -> int:
+        """Id of `[ENC]`: first decoder token of matching."""
+        return self.clm_id + 1
+
+    def with_task_tokens(self) -> "_OfLanguageModel":
+        """Returns this tokenizer: they are always among its ids."""
+        return self
+
+    def _special_tokens_map(self) -> dict[str, Any]:
+        others = [token for token in self.special_tokens if token not in (END_OF_TEXT, PAD)]
+        return {
+            **dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT),
+            "pad_token": PAD,
+            "additional_special_tokens": others,
+        }
+
+
+@final
+class CodeGenTokenizer(_OfLanguageModel):
+    """CodeGen's tokenizer, with sentinels and task tokens behind its own ids.
+
+    Attributes:
+        base_size: Ids of CodeGen itself, runs of whitespace included.
+    """
 
     def __init__(
         self,
@@ -324,10 +370,7 @@ class CodeGenTokenizer(Tokenizer):
             ValueError: If there are gaps between ids, no `<|endoftext|>`, or no runs.
         """
         _check_codegen(vocab, whitespace_runs)
-        self.base_size = len(vocab) + len(whitespace_runs)
-        self.start_id = self.bos_id = self.eos_id = vocab[END_OF_TEXT]
-        self.clm_id = self.base_size + NUM_SENTINELS
-        self.pad_id = self.base_size + CODEGEN_TOKENS.index(PAD)
+        self._set_ids(base_size=len(vocab) + len(whitespace_runs), end_of_text=vocab[END_OF_TEXT])
         self._vocab = dict(vocab)
         self._merges = list(merges)
         self._runs = tuple(whitespace_runs)
@@ -351,52 +394,90 @@ class CodeGenTokenizer(Tokenizer):
             )
         return cls(vocab, files.merges, whitespace_runs=sorted(runs, key=runs.__getitem__))
 
-    @property
-    def vocab_size(self) -> int:
-        """Number of ids: 50,400 of the 51,200 rows in the released models."""
-        return self.base_size + len(CODEGEN_TOKENS)
-
-    @property
-    def special_tokens(self) -> tuple[str, ...]:
-        """Every special token, in the order of ids."""
-        return END_OF_TEXT, *CODEGEN_TOKENS
-
-    def sentinel_id(self, k: int) -> int:
-        """Returns the id of `<extra_id_k>`; ids ascend with k."""
-        _check_sentinel(k)
-        return self.base_size + k
-
-    @property
-    def match_id(self) -> int:
-        """Id of `[ENC]`: first decoder token of matching."""
-        return self.clm_id + 1
-
-    def with_task_tokens(self) -> "CodeGenTokenizer":
-        """Returns this tokenizer: they are always among its ids."""
-        return self
-
     @functools.cached_property
     def fingerprint(self) -> str:
         """First 16 hex digits of the SHA-256 of entries, merges, runs and special tokens."""
         return _digest([*self._canonical(), self._runs])
 
-    def _special_tokens_map(self) -> dict[str, Any]:
-        return {
-            **dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT),
-            "pad_token": PAD,
-            "additional_special_tokens": [token for token in CODEGEN_TOKENS if token != PAD],
-        }
+
+@final
+class LanguageModelTokenizer(_OfLanguageModel):
+    """A byte-level BPE of another language model, such as SmolLM2's, which cuts text its own way.
+
+    Attributes:
+        base_size: Ids of the model itself.
+    """
+
+    def __init__(
+        self,
+        vocab: Mapping[str, int],
+        merges: Sequence[tuple[str, str]],
+        *,
+        special_tokens: Mapping[str, int],
+        pre_tokenizer: Mapping[str, Any],
+    ):
+        """Builds the tokenizer.
+
+        Args:
+            vocab: Entry -> id.
+            merges: Ranked.
+            special_tokens: The model's own -> id, within `vocab` or behind it.
+            pre_tokenizer: How text is cut before the BPE, as tokenizer.json says it.
+
+        Raises:
+            ValueError: If there are gaps between ids, no `<|endoftext|>`, or text is not cut into
+                bytes, so that some has no ids.
+        """
+        ids = {**vocab, **special_tokens}
+        if END_OF_TEXT not in special_tokens:
+            raise ValueError(f"The tokenizer has no special token {END_OF_TEXT}, which is needed.")
+        _check_ids({index: entry for entry, index in ids.items()}, len(ids))
+        if '"ByteLevel"' not in json.dumps(pre_tokenizer):
+            raise ValueError(
+                f"The tokenizer cuts text by {pre_tokenizer.get('type')}; expected a byte-level "
+                "BPE, whose pre-tokenizer has a part ByteLevel."
+            )
+        self._set_ids(base_size=len(ids), end_of_text=ids[END_OF_TEXT])
+        self._vocab = dict(vocab)
+        self._merges = list(merges)
+        self._pre_tokenizer = dict(pre_tokenizer)
+        self._own_special_tokens = tuple(sorted(special_tokens, key=special_tokens.__getitem__))
+        plain = _pipeline(models.BPE(vocab=self._vocab, merges=self._merges))
+        plain.post_processor = processors.ByteLevel(trim_offsets=False)
+        described = {**json.loads(plain.to_str()), "pre_tokenizer": self._pre_tokenizer}
+        self._tokenizer = tokenizers.Tokenizer.from_str(json.dumps(described))
+        self._tokenizer.add_special_tokens([_added(token) for token in self.special_tokens])
+        self._tokenizer.encode_special_tokens = True
+
+    @classmethod
+    def _of_files(cls, files: TokenizerFiles) -> "LanguageModelTokenizer":
+        return cls(
+            {entry: i for entry, i in files.vocab.items() if entry not in CODEGEN_TOKENS},
+            files.merges,
+            special_tokens={t: i for t, i in files.added.items() if t not in CODEGEN_TOKENS},
+            pre_tokenizer=files.pre_tokenizer or {},
+        )
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """First 16 hex digits of the SHA-256 of entries, merges, special tokens and cutting."""
+        return _digest([*self._canonical(), self._pre_tokenizer])
 
 
 def load_tokenizer(directory: str | pathlib.Path) -> Tokenizer:
-    """Returns the tokenizer in `directory`: CodeGen's where it has `<|endoftext|>`, else CodeT5's.
+    """Returns the tokenizer in `directory`.
+
+    With `<|endoftext|>` it is CodeGen's, or that of another language model where tokenizer.json
+    cuts text in another way than GPT-2; else it is CodeT5's.
 
     Raises:
         FileNotFoundError: If the directory holds no tokenizer.
-        ValueError: If it holds one of neither layout.
+        ValueError: If it holds one of none of these layouts.
     """
     files = read_files(directory)
     if END_OF_TEXT in files.vocab or END_OF_TEXT in files.added:
+        if (files.pre_tokenizer or {}).get("type", "ByteLevel") != "ByteLevel":
+            return LanguageModelTokenizer._of_files(files)
         return CodeGenTokenizer._of_files(files)
     return CodeTokenizer._of_files(files)
 

@@ -13,11 +13,14 @@ class TokenizerFiles(NamedTuple):
         vocab: Entry of the BPE -> id.
         merges: Ranked.
         added: Text of an added token -> id.
+        pre_tokenizer: How tokenizer.json says that text is cut before the BPE; None: it says
+            nothing, or there is no such file.
     """
 
     vocab: dict[str, int]
     merges: list[tuple[str, str]]
     added: dict[str, int]
+    pre_tokenizer: dict[str, Any] | None = None
 
 
 def read_files(directory: str | pathlib.Path) -> TokenizerFiles:
@@ -51,7 +54,12 @@ def _read_tokenizer_json(path: pathlib.Path) -> TokenizerFiles:
     pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"])
     merges = [(left, right) for left, right in pairs]
     added = {token["content"]: token["id"] for token in contents.get("added_tokens", [])}
-    return TokenizerFiles(vocab=model["vocab"], merges=merges, added=added)
+    return TokenizerFiles(
+        vocab=model["vocab"],
+        merges=merges,
+        added=added,
+        pre_tokenizer=contents.get("pre_tokenizer"),
+    )
 
 
 def _parse_merges(path: pathlib.Path) -> Iterator[tuple[str, str]]:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from codet5p_jax.tokenizer import (
     CodeGenTokenizer,
     CodeTokenizer,
+    LanguageModelTokenizer,
     load_tokenizer,
     train_tokenizer,
 )
@@ -356,3 +357,104 @@ def test_the_folder_says_whose_tokenizer_it_holds(saved, codegen_dir):
 def test_codegen_has_a_hundred_sentinels(codegen):
     with pytest.raises(ValueError, match="No sentinel -1"):
         codegen.sentinel_id(-1)
+
+
+OWN = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+SMOLLM = {
+    "type": "Sequence",
+    "pretokenizers": [
+        {"type": "Digits", "individual_digits": True},
+        {
+            "type": "ByteLevel",
+            "add_prefix_space": False,
+            "trim_offsets": True,
+            "use_regex": True,
+        },
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def smollm_dir(tmp_path_factory):
+    """A folder of the shape of SmolLM2's tokenizer: own special tokens first, digits apart."""
+    made = tokenizers.Tokenizer(tokenizers.models.BPE())
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(
+        [
+            tokenizers.pre_tokenizers.Digits(individual_digits=True),
+            tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    made.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=list(OWN),
+        initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    made.train_from_iterator(TEXTS, trainer)
+    folder = tmp_path_factory.mktemp("smollm")
+    made.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def smollm(smollm_dir):
+    return load_tokenizer(smollm_dir)
+
+
+def test_ids_of_another_language_model_stay_and_ours_follow(smollm, smollm_dir):
+    theirs = tokenizers.Tokenizer.from_file(str(smollm_dir / "tokenizer.json"))
+    assert isinstance(smollm, LanguageModelTokenizer)
+    assert smollm.base_size == theirs.get_vocab_size()
+    assert (smollm.start_id, smollm.bos_id, smollm.eos_id) == (0, 0, 0)
+    assert smollm.sentinel_id(0) == smollm.base_size
+    assert smollm.clm_id == smollm.base_size + 100
+    assert smollm.pad_id == smollm.base_size + 104 == smollm.vocab_size - 1
+    assert smollm.special_tokens[:3] == OWN
+    text = "def f(x):\n    return x + 12345\n\t\té 漢字"
+    assert smollm.encode(text) == theirs.encode(text).ids
+    assert smollm.decode(smollm.encode(text)) == text
+    assert len(smollm.encode("12345")) == 5
+
+
+@pytest.mark.parametrize("text", [*OWN, "<pad>", "<extra_id_0>", "[CLM]"])
+def test_no_text_is_a_special_token_of_another_language_model(smollm, text):
+    ids = smollm.encode(text)
+    assert len(ids) > 1 and smollm.decode(ids) == text
+
+
+def test_a_tokenizer_of_another_language_model_is_saved_and_read_back(smollm, tmp_path):
+    smollm.save(tmp_path)
+    again = load_tokenizer(tmp_path)
+    assert again.fingerprint == smollm.fingerprint
+    assert again.encode("total 1024") == smollm.encode("total 1024")
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert theirs("total 1024 ").input_ids == smollm.encode("total 1024 ")
+    assert theirs.pad_token_id == smollm.pad_id and len(theirs) == smollm.vocab_size
+
+
+def test_another_way_to_cut_text_is_another_fingerprint(smollm_dir, smollm, tmp_path):
+    contents = json.loads((smollm_dir / "tokenizer.json").read_text())
+    contents["pre_tokenizer"]["pretokenizers"][0]["individual_digits"] = False
+    (tmp_path / "tokenizer.json").write_text(json.dumps(contents))
+    assert load_tokenizer(tmp_path).fingerprint != smollm.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("special", "pre_tokenizer", "message"),
+    [
+        ({"<s>": 0}, SMOLLM, r"no special token <\|endoftext\|>"),
+        ({"<|endoftext|>": 9}, SMOLLM, r"must be 0\.\.2 without gaps"),
+        (
+            {"<|endoftext|>": 2},
+            {"type": "Metaspace"},
+            "cuts text by Metaspace; expected a byte-level BPE",
+        ),
+    ],
+)
+def test_what_is_no_byte_level_bpe_of_a_language_model_is_refused(special, pre_tokenizer, message):
+    with pytest.raises(ValueError, match=message):
+        LanguageModelTokenizer(
+            {"a": 0, "b": 1}, [], special_tokens=special, pre_tokenizer=pre_tokenizer
+        )
