@@ -6,7 +6,6 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 from flax import struct, traverse_util
 
@@ -113,10 +112,10 @@ def transfer_params(
 
 
 def _extended(
-    old: np.ndarray, shape: tuple[int, ...], axis: int, old_size: int, size: int
+    old: Any, shape: tuple[int, ...], axis: int, old_size: int, size: int
 ) -> np.ndarray:
     """Returns the vocabulary parameter with rows old_size..size set to the mean row."""
-    real = np.take(np.asarray(jax.device_get(old)), np.arange(old_size), axis=axis)
+    real = np.take(np.asarray(old), np.arange(old_size), axis=axis)
     mean = real.mean(axis=axis, keepdims=True)
     added = np.repeat(mean, size - old_size, axis=axis)
     padding = np.repeat(np.zeros_like(mean), shape[axis] - size, axis=axis)

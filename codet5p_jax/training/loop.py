@@ -14,7 +14,7 @@ from codet5p_jax.objectives.ranges import Range, check_ranges
 from codet5p_jax.progress import Progress, progress
 from codet5p_jax.training.anomalies import AnomalyError, AnomalyWatch, NonFiniteLossError
 from codet5p_jax.training.batch_streams import BatchStreams, OpenBatches
-from codet5p_jax.training.checkpoints import Checkpoints, load_metadata, load_params, newest_step
+from codet5p_jax.training.checkpoints import Checkpoints, load_metadata, newest_step, stored_params
 from codet5p_jax.training.curriculum import Curriculum, Phase, Stream
 from codet5p_jax.training.flops import StepCost, step_cost
 from codet5p_jax.training.identity import claim_model_dir
@@ -198,7 +198,7 @@ class Run:
         """Returns those of the initial checkpoint's parameters that fit, or None for scratch."""
         if self.initial_checkpoint_path is None:
             return None
-        source = load_params(self.initial_checkpoint_path)
+        source = stored_params(self.initial_checkpoint_path)
         metadata = load_metadata(self.initial_checkpoint_path)
         transfer = transfer_params(
             self.program.abstract_state().params,

@@ -66,7 +66,7 @@ def params_handler() -> ocp.PyTreeCheckpointHandler:
 
 @final
 class StoredArray:
-    """An array on the disk: `shape`, `dtype`, one layer by index, all by `np.asarray`.
+    """An array on the disk: `shape`, `dtype`, a layer or a part by index, all by `np.asarray`.
 
     Attributes:
         shape: Sizes of the axes.
@@ -96,8 +96,16 @@ class StoredArray:
         """Reads it all."""
         return np.asarray(self._open().read().result(), dtype)
 
-    def __getitem__(self, layer: int) -> np.ndarray:
-        """Reads one layer. Where a chunk holds several, it is kept until its last was read."""
+    def __getitem__(self, index: int | tuple[slice, ...]) -> np.ndarray:
+        """Reads one layer, or the part in some slices.
+
+        Where a chunk holds several layers, it is kept until its last was read.
+        """
+        if isinstance(index, tuple):
+            return self._open()[index].read().result()
+        return self._layer(index)
+
+    def _layer(self, layer: int) -> np.ndarray:
         rows = self._chunk_shape[0]
         if rows == 1:
             return self._open()[layer].read().result()

@@ -92,3 +92,17 @@ def test_parameters_that_cannot_be_written_say_so(tmp_path, params, monkeypatch)
     with pytest.raises(CheckpointError, match="the disk is full; free space and run again"):
         save_params(tmp_path, params, {})
     assert newest_step(tmp_path) is None
+
+
+def test_a_part_is_read_by_its_slices(write, tmp_path, params):
+    write(tmp_path, params)
+    stored = stored_params(tmp_path)
+    for path, index in (
+        (("layers", "kernel"), (slice(2, 5), slice(None), slice(3, 9))),
+        (("layers", "frozen"), (slice(None), slice(4, None))),
+        (("scale",), (slice(1, 4),)),
+    ):
+        array, expected = stored, params
+        for name in path:
+            array, expected = array[name], expected[name]
+        np.testing.assert_array_equal(array[index], expected[index])
