@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from codet5p_jax.decoding.sampling import Sampler
-from codet5p_jax.interop.huggingface import export_t5
+from codet5p_jax.interop.huggingface import export_model
 from codet5p_jax.loaded_model import load_model
 from tests.tiny_checkpoint import model_dir  # noqa: F401
 
@@ -64,7 +64,7 @@ def test_samples_come_text_by_text(loaded):
 
 def test_an_export_gives_the_same_as_the_model_dir(loaded, tmp_path):
     config = loaded.model.config
-    export_t5(loaded.params, config, tokenizer=loaded.tokenizer, out_dir=tmp_path / "exported")
+    export_model(loaded.params, config, tokenizer=loaded.tokenizer, out_dir=tmp_path / "exported")
     exported = load_model(tmp_path / "exported")
     assert exported.tokenizer.fingerprint == loaded.tokenizer.fingerprint
     tokens = jnp.asarray(loaded.tokens(CODES))

@@ -38,8 +38,6 @@ from codet5p_jax.tokenizer import Tokenizer
 FORMATS: Mapping[str, Format] = {
     record.name: record for record in (T5, EMBEDDING, BIMODAL, CODET5P)
 }
-
-
 _IDS = ("pad_id", "start_id", "eos_id", "clm_id")
 
 
@@ -126,11 +124,6 @@ def export_model(
     )
 
 
-def export_t5(params: Mapping[str, Any], config: Config, **arguments: Any) -> Export:
-    """Writes a T5ForConditionalGeneration; see `export_model`, whose arguments it takes."""
-    return export_model(params, config, format=T5.name, **arguments)
-
-
 def default_format(config: Config) -> str:
     """Returns the name of the first format that holds models of such a config."""
     return next(name for name, record in FORMATS.items() if isinstance(config, record.holds))
@@ -190,11 +183,6 @@ def described(folder: str | os.PathLike, contents: Contents) -> tuple[Format, Co
     source = str(pathlib.Path(folder) / "config.json")
     record = detected(contents, FORMATS.values(), source=source)
     return record, record.from_huggingface(contents, source)
-
-
-def import_t5(folder: str | os.PathLike) -> tuple[dict[str, Any], Config]:
-    """Returns parameters and config of a folder; see `import_model`, which reads any format."""
-    return import_model(folder)
 
 
 def read_config(folder: str | os.PathLike) -> dict[str, Any]:

@@ -12,10 +12,8 @@ import pytest
 from codet5p_jax.interop.huggingface import (
     FORMATS,
     export_model,
-    export_t5,
     fitting_tokenizer,
     import_model,
-    import_t5,
 )
 from codet5p_jax.interop.model_card import Provenance
 from codet5p_jax.models.codet5p import CodeT5p
@@ -36,7 +34,7 @@ def transformers():
 
 @pytest.fixture
 def exported(tmp_path, config, random_params, tokenizer):
-    export_t5(random_params(config), config, tokenizer=tokenizer, out_dir=tmp_path / "out")
+    export_model(random_params(config), config, tokenizer=tokenizer, out_dir=tmp_path / "out")
     return tmp_path / "out"
 
 
@@ -68,8 +66,8 @@ def test_import_of_an_export_is_the_model_bit_for_bit(
     tmp_path, any_config, random_params, held_by_t5, tokenizer
 ):
     params = random_params(any_config)
-    export_t5(params, any_config, tokenizer=tokenizer, out_dir=tmp_path / "out")
-    imported, config = import_t5(tmp_path / "out")
+    export_model(params, any_config, tokenizer=tokenizer, out_dir=tmp_path / "out")
+    imported, config = import_model(tmp_path / "out")
     assert _bits(imported) == _bits(held_by_t5(params, any_config))
     assert config == dataclasses.replace(any_config, projection_dim=None, matching_head=False)
 
@@ -224,7 +222,7 @@ def test_an_export_loads_in_transformers_without_missing_or_unexpected_keys_and_
     tmp_path, any_config, random_params, tokenizer, transformers
 ):
     params = random_params(any_config)
-    export_t5(params, any_config, tokenizer=tokenizer, out_dir=tmp_path)
+    export_model(params, any_config, tokenizer=tokenizer, out_dir=tmp_path)
     model, info = transformers.AutoModelForSeq2SeqLM.from_pretrained(
         tmp_path, output_loading_info=True
     )
@@ -256,7 +254,7 @@ def test_a_folder_written_by_transformers_is_imported_and_agrees(
         )
     ).eval()
     theirs.save_pretrained(tmp_path)
-    params, config = import_t5(tmp_path)
+    params, config = import_model(tmp_path)
     assert config.tie_embeddings == tied
     np.testing.assert_allclose(
         _our_logits(params, config), _their_logits(theirs), rtol=1e-4, atol=1e-4
@@ -270,13 +268,13 @@ def test_pytorch_files_are_imported_like_safetensors(tmp_path, exported, transfo
     (tmp_path / "bin").mkdir()
     torch.save(theirs.state_dict(), tmp_path / "bin" / "pytorch_model.bin")
     (tmp_path / "bin" / "config.json").write_bytes((exported / "config.json").read_bytes())
-    assert _bits(import_t5(tmp_path / "bin")[0]) == _bits(import_t5(exported)[0])
+    assert _bits(import_model(tmp_path / "bin")[0]) == _bits(import_model(exported)[0])
 
 
 def test_shards_with_an_index_hold_the_same_model(
     tmp_path, exported, config, random_params, tokenizer, transformers
 ):
-    export_t5(
+    export_model(
         random_params(config),
         config,
         tokenizer=tokenizer,
@@ -285,7 +283,7 @@ def test_shards_with_an_index_hold_the_same_model(
     )
     shards = sorted(path.name for path in (tmp_path / "shards").glob("*.safetensors"))
     assert len(shards) > 3 and shards[0] == f"model-00001-of-{len(shards):05d}.safetensors"
-    assert _bits(import_t5(tmp_path / "shards")[0]) == _bits(import_t5(exported)[0])
+    assert _bits(import_model(tmp_path / "shards")[0]) == _bits(import_model(exported)[0])
     _, info = transformers.AutoModelForSeq2SeqLM.from_pretrained(
         tmp_path / "shards", output_loading_info=True
     )
@@ -296,11 +294,11 @@ def test_export_and_import_work_without_torch_tensorflow_and_transformers(export
     program = (
         "import sys\n"
         "for name in ('torch', 'tensorflow', 'transformers'): sys.modules[name] = None\n"
-        "from codet5p_jax.interop.huggingface import export_t5, import_t5\n"
+        "from codet5p_jax.interop.huggingface import export_model, import_model\n"
         "from codet5p_jax.tokenizer import CodeTokenizer\n"
-        f"params, config = import_t5({str(exported)!r})\n"
+        f"params, config = import_model({str(exported)!r})\n"
         f"tokenizer = CodeTokenizer.from_directory({str(exported)!r})\n"
-        f"export_t5(params, config, tokenizer=tokenizer, out_dir={str(tmp_path / 'again')!r})\n"
+        f"export_model(params, config, tokenizer=tokenizer, out_dir={str(tmp_path / 'again')!r})\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -337,7 +335,7 @@ def test_the_result_says_what_was_written_and_what_left_out(
     tmp_path, config, random_params, tokenizer
 ):
     params = random_params(config)
-    result = export_t5(params, config, tokenizer=tokenizer, out_dir=tmp_path / "out")
+    result = export_model(params, config, tokenizer=tokenizer, out_dir=tmp_path / "out")
     heads = dataclasses.replace(config, projection_dim=None, matching_head=False)
     assert result.parameters == heads.num_parameters()
     assert result.num_bytes == 4 * result.parameters
@@ -353,7 +351,7 @@ def test_the_model_card_tells_how_the_model_was_trained(tmp_path, config, random
         licenses={"mit": 10, "apache-2.0": 30},
         evaluation={"retrieval": {"mrr": 0.123456}, "note": "text is no number"},
     )
-    export_t5(
+    export_model(
         random_params(config),
         config,
         tokenizer=tokenizer,
@@ -373,8 +371,8 @@ def test_the_model_card_tells_how_the_model_was_trained(tmp_path, config, random
 
 
 def test_an_export_replaces_an_earlier_one(exported, config, random_params, tokenizer):
-    export_t5(random_params(config, seed=1), config, tokenizer=tokenizer, out_dir=exported)
-    scale = import_t5(exported)[0]["encoder"]["final_norm"]["scale"]
+    export_model(random_params(config, seed=1), config, tokenizer=tokenizer, out_dir=exported)
+    scale = import_model(exported)[0]["encoder"]["final_norm"]["scale"]
     np.testing.assert_array_equal(
         scale, random_params(config, seed=1)["encoder"]["final_norm"]["scale"]
     )
@@ -388,7 +386,7 @@ def test_a_failed_export_leaves_the_earlier_one_and_nothing_else(
     params["decoder"]["final_norm"]["scale"][0] = np.nan
     params["token_embedder"]["embedding"][1, 2] = np.inf
     with pytest.raises(ValueError, match="Tensors hold NaN") as error:
-        export_t5(params, config, tokenizer=tokenizer, out_dir=exported)
+        export_model(params, config, tokenizer=tokenizer, out_dir=exported)
     assert "  shared.weight: 1 NaN or infinite of 6,288 numbers" in str(error.value)
     assert "  decoder.final_layer_norm.weight: 1 NaN or infinite of 16" in str(error.value)
     assert (exported / "model.safetensors").read_bytes() == before
@@ -400,7 +398,7 @@ def test_a_folder_with_other_files_is_not_replaced(exported, config, random_para
     with pytest.raises(
         ValueError, match=r"holds other files than would be written there \(thesis.tex"
     ):
-        export_t5(random_params(config), config, tokenizer=tokenizer, out_dir=exported)
+        export_model(random_params(config), config, tokenizer=tokenizer, out_dir=exported)
     assert (exported / "thesis.tex").exists()
 
 
@@ -417,7 +415,7 @@ def test_a_tokenizer_of_another_size_is_an_error(tokenizer):
 def test_an_encoder_alone_is_no_t5_export(tmp_path, config, random_params, tokenizer):
     alone = dataclasses.replace(config, num_decoder_layers=0, matching_head=False)
     with pytest.raises(ValueError, match="The model has no decoder"):
-        export_t5(random_params(config), alone, tokenizer=tokenizer, out_dir=tmp_path / "out")
+        export_model(random_params(config), alone, tokenizer=tokenizer, out_dir=tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -445,14 +443,14 @@ def test_a_config_that_does_not_fit_is_named(exported, changes, message):
     path = exported / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     with pytest.raises(ValueError, match=message):
-        import_t5(exported)
+        import_model(exported)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_a_missing_file_is_named(exported, name):
     (exported / name).unlink()
     with pytest.raises(FileNotFoundError, match=name):
-        import_t5(exported)
+        import_model(exported)
 
 
 def test_a_missing_shard_is_named(exported):
@@ -460,13 +458,13 @@ def test_a_missing_shard_is_named(exported):
     index = {"weight_map": {"shared.weight": "model-00001-of-00002.safetensors"}}
     (exported / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(FileNotFoundError, match=r"not there: model-00001-of-00002\.safetensors"):
-        import_t5(exported)
+        import_model(exported)
 
 
 def test_a_damaged_config_is_named(exported):
     (exported / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config\.json is not valid JSON"):
-        import_t5(exported)
+        import_model(exported)
 
 
 def test_a_pickle_with_code_is_refused(exported, transformers):
@@ -479,11 +477,11 @@ def test_a_pickle_with_code_is_refused(exported, transformers):
     (exported / "model.safetensors").unlink()
     (exported / "pytorch_model.bin").write_bytes(pickle.dumps({"shared.weight": Malicious()}, 2))
     with pytest.raises(ValueError, match="holds Python objects, which could run code"):
-        import_t5(exported)
+        import_model(exported)
 
 
 def test_without_torch_a_pytorch_file_names_the_extra_to_install(exported, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     (exported / "model.safetensors").rename(exported / "pytorch_model.bin")
     with pytest.raises(ModuleNotFoundError, match=r"-m pip install 'codet5p_jax\[hf\]'\n"):
-        import_t5(exported)
+        import_model(exported)

@@ -13,7 +13,7 @@ from flax import linen as nn
 from flax import traverse_util
 
 from codet5p_jax.interop.halves import read_half
-from codet5p_jax.interop.huggingface import export_model, export_t5, import_model
+from codet5p_jax.interop.huggingface import export_model, import_model
 from codet5p_jax.interop.joining import join
 from codet5p_jax.interop.transformers_model import TransformersModel
 from codet5p_jax.models.codet5p import CodeT5p, abstract_params
@@ -59,7 +59,7 @@ def t5(tmp_path_factory, tokenizer, random_params):
         dropout_rate=0.0,
     )
     folder = tmp_path_factory.mktemp("t5") / "t5"
-    export_t5(random_params(config), config, tokenizer=tokenizer, out_dir=folder)
+    export_model(random_params(config), config, tokenizer=tokenizer, out_dir=folder)
     return folder
 
 

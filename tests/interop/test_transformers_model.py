@@ -10,7 +10,7 @@ import pytest
 
 from codet5p_jax.decoding.generate import generate
 from codet5p_jax.interop.folders import read_tensors, write_tensors
-from codet5p_jax.interop.huggingface import export_model, export_t5
+from codet5p_jax.interop.huggingface import export_model
 from codet5p_jax.interop.transformers_model import TransformersModel
 from codet5p_jax.models.codet5p import CodeT5p
 
@@ -59,7 +59,7 @@ def pair(tmp_path, random_params, tokenizer):
 
     def make(config, *, seed=0):
         params = random_params(config, seed=seed)
-        export_t5(params, config, tokenizer=tokenizer, out_dir=tmp_path / "out")
+        export_model(params, config, tokenizer=tokenizer, out_dir=tmp_path / "out")
         return OurModel(params, config), TransformersModel(tmp_path / "out")
 
     return make
@@ -103,7 +103,7 @@ QUERY = "encoder.block.0.layer.0.SelfAttention.q.weight"
 
 def test_a_tensor_of_another_name_fails(tmp_path, config, random_params, tokenizer):
     pytest.importorskip("transformers")
-    export_t5(random_params(config), config, tokenizer=tokenizer, out_dir=tmp_path)
+    export_model(random_params(config), config, tokenizer=tokenizer, out_dir=tmp_path)
     renamed = [
         dataclasses.replace(t, name=t.name.replace("n.q.", "n.query."), read=partial(_id, t.read()))
         for t in read_tensors(tmp_path)
