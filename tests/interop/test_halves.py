@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from codet5p_jax.interop.halves import read_half
-from codet5p_jax.interop.huggingface import export_t5, import_model
+from codet5p_jax.interop.huggingface import export_model, import_model
 from codet5p_jax.models.codegen import CodeGenConfig
 from codet5p_jax.models.decoder_only import DecoderOnlyDecoder
 from codet5p_jax.models.llama import LlamaConfig
@@ -131,7 +131,7 @@ def test_halves_of_a_t5_are_its_stacks_with_an_embedding_of_their_own(
     from tests.interop.conftest import VARIANTS
 
     config = VARIANTS[variant]
-    export_t5(random_params(config), config, tokenizer=tokenizer, out_dir=tmp_path / "out")
+    export_model(random_params(config), config, tokenizer=tokenizer, out_dir=tmp_path / "out")
     whole, _ = import_model(tmp_path / "out")
     same = functools.partial(jax.tree.map, np.testing.assert_array_equal)
     encoder, decoder = (read_half(tmp_path / "out", side) for side in ("encoder", "decoder"))
