@@ -78,7 +78,7 @@ def _places(recipe):
 
 
 def _tunes_on_instructions(recipe):
-    return recipe.startswith("instruct")
+    return "instruct" in recipe
 
 
 def _published(recipe):
@@ -306,6 +306,7 @@ FROM_STAGE_1 = [
     "stage2_770m",
     "instruct_220m",
     "instruct_770m",
+    "quickstart_instruct",
 ]
 
 
