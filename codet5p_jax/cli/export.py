@@ -1,13 +1,14 @@
 """`codet5p export`: writes a checkpoint as a folder in Hugging Face format. Needs no torch."""
 
 import argparse
-import json
 import pathlib
 from typing import Any
 
 from codet5p_jax.checkpoint import Checkpoint, load_checkpoint, recorded_path
+from codet5p_jax.evaluation.run_files import RunFiles, loss_names, read_json, read_metrics, series
 from codet5p_jax.interop.huggingface import FORMATS, export_model
 from codet5p_jax.interop.model_card import Provenance
+from codet5p_jax.training.initialization import language_models
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,20 +65,24 @@ def run(arguments: argparse.Namespace) -> None:
 
 def provenance(model_dir: str, checkpoint: Checkpoint) -> Provenance:
     """Returns what the model card says about the training of a checkpoint."""
-    corpus = checkpoint.metadata.get("corpus") or {}
+    metadata = checkpoint.metadata
+    corpus = metadata.get("corpus") or {}
     folder = recorded_path(corpus)
     manifest = _json_if_there(folder / "manifest.json") if folder else {}
+    began_from = recorded_path(metadata.get("initial_checkpoint"))
+    names = {"recipe": manifest.get("recipe"), "fingerprint": corpus.get("fingerprint")}
     return Provenance(
         name=pathlib.Path(model_dir).resolve().name,
         steps=checkpoint.step,
-        recipe=checkpoint.metadata.get("recipe"),
-        corpus={
-            key: value
-            for key, value in (
-                ("recipe", manifest.get("recipe")),
-                ("fingerprint", corpus.get("fingerprint")),
-            )
-            if value
+        recipe=metadata.get("recipe"),
+        began_from=began_from.name if began_from else None,
+        halves={
+            side: half for side, half in (language_models(metadata) or {}).items() if side != "seed"
+        },
+        corpus={key: value for key, value in names.items() if value},
+        instructions={
+            name: file["fingerprint"]
+            for name, file in (metadata.get("instruction_files") or {}).items()
         },
         languages={
             name: splits["train"]["code_files"]
@@ -87,17 +92,28 @@ def provenance(model_dir: str, checkpoint: Checkpoint) -> Provenance:
             name: counts["code_files"] for name, counts in manifest.get("licenses", {}).items()
         },
         tokenizer=checkpoint.tokenizer.fingerprint,
-        imported_from=checkpoint.metadata.get("imported_from"),
+        imported_from=metadata.get("imported_from"),
+        losses=_last_losses(pathlib.Path(model_dir), checkpoint.step),
         evaluation=_json_if_there(pathlib.Path(model_dir) / "evaluation.json"),
     )
 
 
-def _json_if_there(path: pathlib.Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
+def _last_losses(
+    model_dir: pathlib.Path, step: int
+) -> dict[str, tuple[float | None, float | None]]:
+    """Returns the last losses up to `step`, in training and on held-out data."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(
-            f"{path}, quoted in the model card, is no JSON: {error}. Remove it or write it again."
-        ) from error
+        records, _ = read_metrics(model_dir / "metrics.jsonl")
+    except (FileNotFoundError, ValueError):
+        return {}  # it was imported, or stopped before anything was logged
+    run = RunFiles(directory=model_dir, records=tuple(r for r in records if r["step"] <= step))
+
+    def last(name: str, split: str) -> float | None:
+        values = series(run, name, split=split)[1]
+        return values[-1] if values else None
+
+    return {name: (last(name, "train"), last(name, "eval")) for name in loss_names(run)}
+
+
+def _json_if_there(path: pathlib.Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}

@@ -1,9 +1,10 @@
 """The README.md of an export: what the model is, how it was trained, how to load it, its limits."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from codet5p_jax.instruction_prompt import alpaca_prompt
 from codet5p_jax.interop.formats import Config, Format
 
 
@@ -15,10 +16,15 @@ class Provenance:
         name: What the card calls the model.
         steps: Training steps taken.
         recipe: Name of the run's recipe or gin file.
+        began_from: Name of the model that training began from.
+        halves: Side -> what `codet5p init` recorded of the language model that it was made of:
+            name and architecture.
         corpus: Name and fingerprint of the corpus, as in the checkpoint's metadata.
+        instructions: Name of each set of instructions -> fingerprint of its file.
         languages: Language -> number of files in training.
         licenses: Licence of source code -> number of files in the corpus.
         tokenizer: Fingerprint of the tokenizer.
+        losses: Name -> the last one in training and on held-out data; None where there is none.
         evaluation: Contents of evaluation.json: numbers, in any nesting.
         imported_from: Name of the model that was imported and not trained further, if so.
     """
@@ -26,10 +32,16 @@ class Provenance:
     name: str = "CodeT5+"
     steps: int | None = None
     recipe: str | None = None
+    began_from: str | None = None
+    halves: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     corpus: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    instructions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     languages: Mapping[str, int] = dataclasses.field(default_factory=dict)
     licenses: Mapping[str, int] = dataclasses.field(default_factory=dict)
     tokenizer: str | None = None
+    losses: Mapping[str, tuple[float | None, float | None]] = dataclasses.field(
+        default_factory=dict
+    )
     evaluation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     imported_from: str | None = None
 
@@ -49,12 +61,14 @@ def model_card(
         _front_matter(format),
         _introduction(config, format, provenance),
         f"## Loading\n\n{format.loading.strip()}",
+        _PROMPT if provenance.instructions else "",
         _training(provenance),
+        _losses(provenance.losses),
         _counts("Files in training by language", "language", provenance.languages),
         _counts("Files in the corpus by licence", "licence", provenance.licenses),
         _evaluation(provenance.evaluation),
-        _limitations(left_out),
-        _LICENCE,
+        _limitations(left_out, tuned=bool(provenance.instructions)),
+        _licence(provenance),
     )
     return "\n\n".join(section.strip() for section in sections if section) + "\n"
 
@@ -99,21 +113,33 @@ _TRAINED = (
     "authors of that paper."
 )
 
-_LICENCE = """
-## Licence
+_UNTRAINED = (
+    "Two language models, joined by codet5p_jax as the 2B, 6B and 16B of CodeT5+ began (Wang et\n"
+    "al. 2023, arXiv 2305.07922, section 3.3) and not trained yet: what joins them is random."
+)
 
-The weights carry no licence yet: whoever publishes them chooses one, mindful of the licences of
-the source code it was trained on. Output may resemble that code.
+_PROMPT = f"""
+## Instructions
+
+It was tuned to answer instructions in this prompt, which the encoder and the decoder read:
+
+```
+{alpaca_prompt("What is to be done.")}
+```
 """
 
 
 def _introduction(config: Config, format: Format, provenance: Provenance) -> str:
     rows = {"architecture": format.architecture, **format.summary(config)}
-    return (
-        f"# {provenance.name}\n\n"
-        f"{_TRAINED if provenance.imported_from is None else _imported(provenance)}\n\n"
-        + _table(("", ""), rows.items())
-    )
+    return f"# {provenance.name}\n\n{_origin(provenance)}\n\n" + _table(("", ""), rows.items())
+
+
+def _origin(provenance: Provenance) -> str:
+    if provenance.imported_from is not None:
+        return _imported(provenance)
+    if provenance.halves and provenance.steps == 0:
+        return _UNTRAINED
+    return _TRAINED
 
 
 def _imported(provenance: Provenance) -> str:
@@ -125,13 +151,30 @@ def _imported(provenance: Provenance) -> str:
 
 def _training(provenance: Provenance) -> str:
     corpus = ", ".join(f"{key} {value}" for key, value in provenance.corpus.items())
+    unknown = "none: instructions alone" if provenance.instructions else "unknown"
     rows = {
         "steps": "unknown" if provenance.steps is None else f"{provenance.steps:,}",
         "recipe": provenance.recipe or "unknown",
-        "corpus": corpus or "unknown",
+        **({"began from": provenance.began_from} if provenance.began_from else {}),
+        **{
+            f"{side} made of": f"{half['name']}, {half['architecture']}"
+            for side, half in provenance.halves.items()
+        },
+        "corpus": corpus or unknown,
+        **{f"instructions {name}": mark for name, mark in provenance.instructions.items()},
         "tokenizer fingerprint": provenance.tokenizer or "unknown",
     }
     return "## Training\n\n" + _table(("", ""), rows.items())
+
+
+def _losses(losses: Mapping[str, tuple[float | None, float | None]]) -> str:
+    if not losses:
+        return ""
+    rows = (
+        (name, *("" if value is None else f"{value:,.4g}" for value in values))
+        for name, values in losses.items()
+    )
+    return "### Last losses\n\n" + _table(("loss", "in training", "on held-out data"), rows)
 
 
 def _counts(title: str, column: str, counts: Mapping[str, int]) -> str:
@@ -153,7 +196,7 @@ def _evaluation(evaluation: Mapping[str, Any]) -> str:
     )
 
 
-def _limitations(left_out: tuple[str, ...]) -> str:
+def _limitations(left_out: tuple[str, ...], *, tuned: bool) -> str:
     heads = ""
     if left_out:
         names = ", ".join(f"`{path}`" for path in left_out)
@@ -161,18 +204,36 @@ def _limitations(left_out: tuple[str, ...]) -> str:
             f"\n- The trained model has parameters that this format cannot hold: {names}. "
             "Embeddings and matching scores need the original checkpoint."
         )
+    instructions = "Not tuned to follow instructions, nor filtered for"
+    if tuned:
+        instructions = "Each instruction is answered without those before it, and not filtered for"
     return (
         "## Limitations\n\n"
         "- Generated code may be wrong, insecure or not run at all: review and test it.\n"
         "- It knows the languages of its corpus, as they were when that was collected.\n"
-        "- Not tuned to follow instructions, nor filtered for harmful or personal content beyond\n"
-        f"  the filters of the corpus.{heads}"
+        f"- {instructions}\n  harmful or personal content beyond the filters of the corpus.{heads}"
     )
 
 
-def _table(columns: tuple[str, str], rows: Any) -> str:
-    lines = [f"| {columns[0]} | {columns[1]} |", "|---|---|"]
-    return "\n".join(lines + [f"| {_cell(left)} | {_cell(right)} |" for left, right in rows])
+def _licence(provenance: Provenance) -> str:
+    sources = "source code and the instructions" if provenance.instructions else "source code"
+    text = (
+        "## Licence\n\n"
+        "The weights carry no licence yet: whoever publishes them chooses one, mindful of the\n"
+        f"licences of the {sources} it was trained on. Output may resemble that code."
+    )
+    if not provenance.halves:
+        return text
+    names = dict.fromkeys(f"`{half['name']}`" for half in provenance.halves.values())
+    return (
+        f"{text}\n\nIt holds weights of {' and '.join(names)}, under their own licence: what that "
+        "asks, it asks of\nwhoever publishes these, too."
+    )
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    return "\n".join(lines + [f"| {' | '.join(map(_cell, row))} |" for row in rows])
 
 
 def _cell(text: str) -> str:

@@ -44,9 +44,32 @@ class Transfer(struct.PyTreeNode):
         return {"fresh": self.fresh, "unused": self.unused, "extended_rows": self.extended_rows}
 
 
-def write_origin(model_dir: str | pathlib.Path, source: str, transfer: Transfer) -> None:
-    """Writes down in MODEL_DIR where its parameters come from, for the metadata of checkpoints."""
+def language_models(metadata: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns what `codet5p init` recorded of the language models that a checkpoint was made of.
+
+    None: it was made of none. Runs pass the record on to those that begin from them.
+
+    Args:
+        metadata: Of the checkpoint.
+    """
+    origin = metadata.get("initial_checkpoint") or {}
+    return metadata.get("initialized_from") or origin.get("initialized_from")
+
+
+def write_origin(
+    model_dir: str | pathlib.Path, source: str, transfer: Transfer, *, metadata: Mapping[str, Any]
+) -> None:
+    """Writes down in MODEL_DIR where its parameters come from, for the metadata of checkpoints.
+
+    Args:
+        model_dir: MODEL_DIR of the run.
+        source: That of the checkpoint.
+        transfer: What was taken over.
+        metadata: Of the checkpoint.
+    """
     origin = {"path": os.path.abspath(source), **transfer.summary()}
+    if halves := language_models(metadata):
+        origin["initialized_from"] = halves
     write_json(pathlib.Path(model_dir) / ORIGIN_FILE, origin)
 
 
@@ -111,9 +134,7 @@ def transfer_params(
     )
 
 
-def _extended(
-    old: Any, shape: tuple[int, ...], axis: int, old_size: int, size: int
-) -> np.ndarray:
+def _extended(old: Any, shape: tuple[int, ...], axis: int, old_size: int, size: int) -> np.ndarray:
     """Returns the vocabulary parameter with rows old_size..size set to the mean row."""
     real = np.take(np.asarray(old), np.arange(old_size), axis=axis)
     mean = real.mean(axis=axis, keepdims=True)

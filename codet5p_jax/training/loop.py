@@ -210,7 +210,7 @@ class Run:
             f"Parameters from {self.initial_checkpoint_path}: {_sentence(transfer.summary())}"
         )
         if self.processes.is_first:
-            write_origin(self.model_dir, self.initial_checkpoint_path, transfer)
+            write_origin(self.model_dir, self.initial_checkpoint_path, transfer, metadata=metadata)
         return transfer.params
 
     def _say(self, sentence: str) -> None:

@@ -118,7 +118,7 @@ def test_the_model_card_quotes_corpus_and_evaluation(model_dir, tmp_path):
 
 def test_a_damaged_evaluation_is_an_error_that_names_the_file(model_dir, tmp_path):
     (tmp_path / "evaluation.json").write_text("{")
-    with pytest.raises(ValueError, match=r"evaluation\.json, quoted in the model card, is no JSON"):
+    with pytest.raises(ValueError, match=r"evaluation\.json' is no JSON file"):
         provenance(str(tmp_path), load_checkpoint(model_dir))
 
 
@@ -126,3 +126,33 @@ def test_without_a_recorded_corpus_no_manifest_is_quoted(model_dir, tmp_path, mo
     (tmp_path / "manifest.json").write_text(json.dumps({"recipe": "of something else"}))
     monkeypatch.chdir(tmp_path)
     assert provenance(str(model_dir), load_checkpoint(model_dir)).corpus == {}
+
+
+def test_the_model_card_quotes_the_last_losses_before_the_checkpoint(model_dir, tmp_path):
+    checkpoint = load_checkpoint(model_dir)
+    assert provenance(str(tmp_path), checkpoint).losses == {}
+    records = [
+        {"step": 4, "split": "eval", "text/loss": 5.0},
+        {"step": 6, "split": "train", "loss": 4.5, "text/loss": 4.5, "accuracy": 0.1},
+        {"step": 7, "split": "train", "loss": 4.0, "text/loss": float("nan")},
+        {"step": 8, "split": "eval", "text/loss": 3.0},  # behind the checkpoint, of step 7
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(r)}\n" for r in records))
+    assert provenance(str(tmp_path), checkpoint).losses == {
+        "text/loss": (4.5, 5.0),
+        "loss": (4.0, None),
+    }
+
+
+def test_the_model_card_names_instructions_and_where_the_training_began(model_dir, tmp_path):
+    checkpoint = load_checkpoint(model_dir)
+    halves = {"encoder": {"name": "small"}, "decoder": {"name": "large"}}
+    checkpoint.metadata["instruction_files"] = {"made": {"path": "/made.json", "fingerprint": "af"}}
+    checkpoint.metadata["initial_checkpoint"] = {
+        "path": "/runs/stage1",
+        "initialized_from": {**halves, "seed": 3},
+    }
+    facts = provenance(str(tmp_path), checkpoint)
+    assert facts.instructions == {"made": "af"}
+    assert facts.began_from == "stage1"
+    assert facts.halves == halves

@@ -1,5 +1,6 @@
 import pytest
 
+from codet5p_jax.interop.codet5p_format import CODET5P
 from codet5p_jax.interop.huggingface import FORMATS
 from codet5p_jax.interop.model_card import Provenance, measures, model_card
 from codet5p_jax.interop.t5_formats import T5
@@ -28,6 +29,56 @@ def test_an_imported_model_is_not_called_trained_here(config):
     )
     assert "The weights of `codet5p-220m`" in card
     assert "pretrained with the objectives" not in card
+
+
+HALVES = {
+    "encoder": {"name": "codegen-350M", "architecture": "CodeGenForCausalLM"},
+    "decoder": {"name": "codegen-2B", "architecture": "CodeGenForCausalLM"},
+}
+
+
+def test_a_model_of_language_models_says_which_and_that_they_have_a_licence(two_codegens):
+    card = model_card(
+        two_codegens(), format=CODET5P, provenance=Provenance(steps=9, halves=HALVES), left_out=()
+    )
+    assert "| encoder made of | codegen-350M, CodeGenForCausalLM |" in card
+    assert "| decoder made of | codegen-2B, CodeGenForCausalLM |" in card
+    licence = card.split("## Licence")[1]
+    assert "`codegen-350M` and `codegen-2B`, under their own licence" in licence
+    assert "pretrained with the objectives" in card and "not trained yet" not in card
+
+
+def test_language_models_that_were_only_joined_are_not_called_trained(two_codegens):
+    card = model_card(
+        two_codegens(), format=CODET5P, provenance=Provenance(steps=0, halves=HALVES), left_out=()
+    )
+    assert "not trained yet" in card
+    assert "pretrained with the objectives" not in card
+
+
+def test_an_instruction_tuned_model_names_its_instructions_and_how_it_is_asked(config):
+    tuned = Provenance(instructions={"made": "f00d"}, began_from="stage2")
+    card = model_card(config, format=T5, provenance=tuned, left_out=())
+    for line in (
+        "| began from | stage2 |",
+        "| corpus | none: instructions alone |",
+        "| instructions made | f00d |",
+        "### Instruction:\nWhat is to be done.\n\n### Response:",
+        "of the source code and the instructions",
+    ):
+        assert line in card
+    assert "Not tuned to follow instructions" not in card
+    untuned = model_card(config, format=T5, provenance=Provenance(), left_out=())
+    assert "Not tuned to follow instructions" in untuned and "### Response:" not in untuned
+
+
+def test_the_last_losses_are_shown_where_there_are_any(config):
+    losses = {"text/loss": (2.34567, 2.5), "loss": (3.0, None)}
+    card = model_card(config, format=T5, provenance=Provenance(losses=losses), left_out=())
+    assert "| loss | in training | on held-out data |\n|---|---|---|\n" in card
+    assert "| text/loss | 2.346 | 2.5 |\n| loss | 3 |  |\n" in card
+    without = model_card(config, format=T5, provenance=Provenance(), left_out=())
+    assert "Last losses" not in without
 
 
 def test_names_cannot_break_a_table(config):

@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from codet5p_jax.training.initialization import read_origin, transfer_params, write_origin
+from codet5p_jax.training.initialization import (
+    language_models,
+    read_origin,
+    transfer_params,
+    write_origin,
+)
 
 
 def _params(vocab, width=2, head=False):
@@ -52,10 +57,23 @@ def test_where_parameters_come_from_is_read_as_it_was_written(tmp_path):
     transfer = transfer_params(
         _params(vocab=8, head=True), _params(vocab=6), vocab_size=7, source_vocab_size=4
     )
-    write_origin(tmp_path, "/runs/stage1", transfer)
+    write_origin(tmp_path, "/runs/stage1", transfer, metadata={})
     assert read_origin(tmp_path) == {
         "path": "/runs/stage1",
         "fresh": ["projection/bias"],
         "unused": [],
         "extended_rows": [4, 7],
     }
+
+
+def test_the_language_models_of_a_checkpoint_are_handed_on_from_run_to_run(tmp_path):
+    assert language_models({"initial_checkpoint": None}) is None
+    made = {"encoder": {"name": "codegen-350M"}, "decoder": {"name": "codegen-2B"}, "seed": 0}
+    same = _params(vocab=4)
+    transfer = transfer_params(same, same, vocab_size=4, source_vocab_size=4)
+    metadata = {"initialized_from": made}
+    for _ in range(2):  # stage 1, then instruction tuning
+        assert language_models(metadata) == made
+        write_origin(tmp_path, "/runs/before", transfer, metadata=metadata)
+        metadata = {"initial_checkpoint": read_origin(tmp_path)}
+    assert language_models(metadata) == made
