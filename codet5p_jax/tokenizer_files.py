@@ -48,9 +48,14 @@ def read_files(directory: str | pathlib.Path) -> TokenizerFiles:
 
 def _read_tokenizer_json(path: pathlib.Path) -> TokenizerFiles:
     contents = _read_json(path)
-    model = contents.get("model", {})
+    model = contents.get("model")
+    if not isinstance(model, dict):
+        raise ValueError(f"{str(path)!r} has no object 'model'; expected a BPE tokenizer.")
     if model.get("type") != "BPE":
         raise ValueError(f"{str(path)!r} holds a {model.get('type')} tokenizer; expected BPE.")
+    missing = [key for key in ("vocab", "merges") if key not in model]
+    if missing:
+        raise ValueError(f"The BPE in {str(path)!r} lacks {' and '.join(missing)}.")
     pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"])
     merges = [(left, right) for left, right in pairs]
     added = {token["content"]: token["id"] for token in contents.get("added_tokens", [])}
@@ -75,6 +80,9 @@ def _parse_merges(path: pathlib.Path) -> Iterator[tuple[str, str]]:
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        contents = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{str(path)!r} is no JSON file: {error}.") from error
+    if not isinstance(contents, dict):
+        raise ValueError(f"{str(path)!r} holds a {type(contents).__name__}; expected an object.")
+    return contents

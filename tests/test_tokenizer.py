@@ -217,6 +217,21 @@ def test_a_tokenizer_of_another_layout_is_refused(tokenizer, saved, tmp_path):
         CodeTokenizer({"<pad>": 0, "<s>": 2}, [])
 
 
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        ("[]", "holds a list; expected an object"),
+        ("{}", "has no object 'model'; expected a BPE"),
+        ('{"model": "BPE"}', "has no object 'model'; expected a BPE"),
+        ('{"model": {"type": "BPE"}}', "lacks vocab and merges"),
+    ],
+)
+def test_a_tokenizer_json_without_a_tokenizer_is_an_error(tmp_path, contents, message):
+    (tmp_path / "tokenizer.json").write_text(contents)
+    with pytest.raises(ValueError, match=message):
+        load_tokenizer(tmp_path)
+
+
 def test_damaged_files_are_named(saved, tmp_path):
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(ValueError, match=r"tokenizer\.json' is no JSON"):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from codet5p_jax.interop.codegen_names import GROUPS
+from codet5p_jax.interop.config_values import copied_values
 from codet5p_jax.models.codegen import CodeGenConfig
 from codet5p_jax.models.encoder_decoder import EncoderDecoderConfig, HalfConfig
 from codet5p_jax.models.llama import LlamaConfig
@@ -42,7 +43,7 @@ def codegen_from_huggingface(contents: Contents, source: str) -> CodeGenConfig:
         ValueError: A value is missing, or one is not supported here.
     """
     values = {"layer_norm_epsilon": 1e-5, **contents}
-    copied = _copied(values, _CODEGEN, source=source)
+    copied = copied_values(values, _CODEGEN, config=CodeGenConfig, source=source)
     supported = {
         "activation_function": ("gelu_new",),
         "tie_word_embeddings": (False,),
@@ -54,14 +55,15 @@ def codegen_from_huggingface(contents: Contents, source: str) -> CodeGenConfig:
             f"{source} has n_head={copied['num_heads']}; CodeGen's fused projections need a "
             f"multiple of {GROUPS}."
         )
-    mlp_dim = values.get("n_inner") or 4 * copied["embed_dim"]
-    return CodeGenConfig(**copied, mlp_dim=mlp_dim)
+    inner = {"n_inner": values.get("n_inner") or 4 * copied["embed_dim"]}
+    mlp = copied_values(inner, {"mlp_dim": "n_inner"}, config=CodeGenConfig, source=source)
+    return CodeGenConfig(**copied, **mlp)
 
 
 def llama_from_huggingface(contents: Contents, source: str) -> LlamaConfig:
     """Returns our config of a Llama; see `codegen_from_huggingface`."""
     values = {"rms_norm_eps": 1e-6, **contents}
-    copied = _copied(values, _LLAMA, source=source)
+    copied = copied_values(values, _LLAMA, config=LlamaConfig, source=source)
     rotary = contents.get("rope_parameters") or {}  # transformers 5
     scaling = contents.get("rope_scaling") or rotary
     supported = {
@@ -75,7 +77,8 @@ def llama_from_huggingface(contents: Contents, source: str) -> LlamaConfig:
         raise ValueError(
             f"{source} scales rotary positions by {kind!r}; supported: only unscaled ones."
         )
-    given = {ours: contents[key] for ours, key in _LLAMA_OPTIONAL.items() if contents.get(key)}
+    optional = {ours: key for ours, key in _LLAMA_OPTIONAL.items() if contents.get(key)}
+    given = copied_values(contents, optional, config=LlamaConfig, source=source)
     return LlamaConfig(
         **copied,
         **given,
@@ -125,7 +128,8 @@ def from_huggingface(contents: Contents, source: str = "config.json") -> Encoder
     Raises:
         ValueError: A value is missing, or one is not supported here.
     """
-    missing = [side for side in ("encoder", "decoder") if not contents.get(side)]
+    sides = ("encoder", "decoder")
+    missing = [side for side in sides if not isinstance(contents.get(side) or None, Mapping)]
     if missing:
         raise ValueError(f"{source} lacks {', '.join(missing)}; is it the config of a whole model?")
     encoder, decoder = (
@@ -209,13 +213,6 @@ def _codegen(side: str, half: HalfConfig) -> CodeGenConfig:
             f"in {GROUPS} groups of heads, so they must be a multiple of {GROUPS}."
         )
     return half
-
-
-def _copied(values: Contents, copied: Mapping[str, str], *, source: str) -> dict[str, Any]:
-    missing = [key for key in copied.values() if values.get(key) is None]
-    if missing:
-        raise ValueError(f"{source} lacks {', '.join(missing)}; is it the config of a whole model?")
-    return {ours: values[theirs] for ours, theirs in copied.items()}
 
 
 def _check_supported(

@@ -5,6 +5,7 @@ from typing import Any
 
 from flax import linen as nn
 
+from codet5p_jax.interop.config_values import copied_values
 from codet5p_jax.models.config import T5Config
 from codet5p_jax.models.layers import gelu_new
 
@@ -183,13 +184,11 @@ def _t5(
     contents: Mapping[str, Any], copied: Mapping[str, str], *, source: str, **fields: Any
 ) -> T5Config:
     values = {**_OPTIONAL, **contents}
-    missing = [key for key in copied.values() if values.get(key) is None]
-    if missing:
-        raise ValueError(f"{source} lacks {', '.join(missing)}; is it the config of a whole model?")
+    found = copied_values(values, copied, config=T5Config, source=source)
     _check_supported(values, source=source)
     gated_mlp, activation = FEED_FORWARD[values.get("feed_forward_proj", "relu")]
     return T5Config(
-        **{ours: values[theirs] for ours, theirs in copied.items()},
+        **found,
         gated_mlp=gated_mlp,
         activation=activation,
         **fields,
