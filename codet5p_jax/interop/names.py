@@ -23,6 +23,8 @@ from codet5p_jax.interop.tensors import LazyTensor
 Sizes = Mapping[str, int]  # of the axes; "vocab" is the trimmed, "padded_vocab" the padded size
 
 SHOWN_PROBLEMS = 10
+_CHECKED_BYTES = 2**20  # at a time, so that what is compared stays in the processor's cache
+_BFLOAT16_EXPONENT = np.uint16(0x7F80)
 _BLOCK = 64  # rows that are transposed at a time: all at once, as numpy does, is four times slower
 
 
@@ -349,10 +351,16 @@ def _first(problems: Sequence[str]) -> str:
 
 
 def _not_finite(tensor: np.ndarray, *, name: str) -> str | None:
-    finite = np.isfinite(tensor)
-    if finite.all():
-        return None
-    return (
-        f"{name}: {int(np.sum(~finite)):,} NaN or infinite of {tensor.size:,} numbers, "
-        "expected none"
+    rows = max(1, _CHECKED_BYTES * len(tensor) // max(tensor.nbytes, 1))
+    wrong = sum(
+        int(np.sum(_infinite(tensor[row : row + rows]))) for row in range(0, len(tensor), rows)
     )
+    if not wrong:
+        return None
+    return f"{name}: {wrong:,} NaN or infinite of {tensor.size:,} numbers, expected none"
+
+
+def _infinite(numbers: np.ndarray) -> np.ndarray:
+    if numbers.dtype == ml_dtypes.bfloat16:  # by the exponent: isfinite is four times slower
+        return (numbers.view(np.uint16) & _BFLOAT16_EXPONENT) == _BFLOAT16_EXPONENT
+    return ~np.isfinite(numbers)

@@ -28,7 +28,8 @@ def save_args(tree: PyTree) -> PyTree:
 def _save_args(array: Any) -> ocp.SaveArgs:
     if math.prod(array.shape) * array.dtype.itemsize <= CHUNK_BYTES:
         return ocp.SaveArgs()
-    return ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES, shard_axes=(0,))
+    layers = (0,) if len(array.shape) > 2 else ()  # Orbax cuts such an axis into ones
+    return ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES, shard_axes=layers)
 
 
 @final

@@ -1,11 +1,12 @@
 import copy
 
+import ml_dtypes
 import numpy as np
 import pytest
 from flax import linen as nn
 from flax import traverse_util
 
-from codet5p_jax.interop.names import from_tensors, left_out, to_tensors
+from codet5p_jax.interop.names import float32_or_bfloat16, from_tensors, left_out, to_tensors
 from codet5p_jax.interop.t5_names import t5_names, t5_sizes
 from codet5p_jax.interop.tensors import LazyTensor
 from codet5p_jax.models.codet5p import abstract_params
@@ -122,6 +123,17 @@ def test_the_unused_table_of_old_files_is_ignored(config, tensors):
     name = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
     tensors[name] = np.zeros([8, 3], np.float32)
     _import(tensors, config)
+
+
+@pytest.mark.parametrize("number", [np.nan, -np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_in_bfloat16_is_refused(config, tensors, number):
+    halves = {name: array.astype(ml_dtypes.bfloat16) for name, array in tensors.items()}
+    lazy = [_lazy(*item) for item in halves.items()]
+    table, sizes = t5_names(config), t5_sizes(config)
+    from_tensors(lazy, table, sizes=sizes, dtype=float32_or_bfloat16)
+    halves["encoder.final_layer_norm.weight"][3] = number
+    with pytest.raises(ValueError, match=r"final_layer_norm.weight: 1 NaN or infinite of 16"):
+        from_tensors(lazy, table, sizes=sizes, dtype=float32_or_bfloat16)
 
 
 def test_half_precision_is_imported_as_float32(config, tensors):

@@ -80,8 +80,11 @@ def test_layers_read_one_by_one_are_the_array(tmp_path, params, monkeypatch, chu
 
 def test_chunks_are_layers_first(tmp_path, params, monkeypatch, write):
     monkeypatch.setattr(module, "CHUNK_BYTES", 240)  # one layer of the kernel
+    params["embedding"] = np.ones([64, 8], np.float32)
     write(tmp_path, params)
-    assert stored_params(tmp_path)["layers"]["kernel"]._chunk_shape == (1, 6, 10)
+    stored = stored_params(tmp_path)
+    assert stored["layers"]["kernel"]._chunk_shape == (1, 6, 10)
+    assert stored["embedding"]._chunk_shape == (4, 8)  # not row by row
 
 
 def test_parameters_that_cannot_be_written_say_so(tmp_path, params, monkeypatch):
