@@ -1,11 +1,19 @@
 """`codet5p init`: two language models in Hugging Face format become a CodeT5+ to train."""
 
 import argparse
+import dataclasses
 import pathlib
+from collections.abc import Iterator
+from typing import Any
 
 from codet5p_jax.interop.folders import replacing_folder
 from codet5p_jax.interop.joining import Joined, join
+from codet5p_jax.models.encoder_decoder import EncoderDecoderConfig
 from codet5p_jax.training.checkpoints import newest_step, save_params
+
+MODEL_GIN = "model.gin"
+# How a model is computed, not what it is; the activation is the usual one of a gated block or not.
+_EXECUTION = ("scan_unroll", "remat_policy", "attention", "dtype", "activation")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,13 +67,45 @@ def run(arguments: argparse.Namespace) -> None:
             "initialized_from": joined.origin,
         }
         path = save_params(folder, joined.params(), metadata)
+        (folder / MODEL_GIN).write_text(model_gin(joined.config), encoding="utf-8")
     config = joined.config
     print(
         f"Made {config.num_parameters():,} parameters from {arguments.encoder} "
         f"({config.num_encoder_layers} layers) and {arguments.decoder} "
         f"({config.num_decoder_layers} layers) in {out / path.name}. "
-        f"Train from them with --gin.INITIAL_CHECKPOINT_PATH={arguments.out}."
+        f"Train from them with --gin.INITIAL_CHECKPOINT_PATH={arguments.out}, and with "
+        f"--gin_file={arguments.out}/{MODEL_GIN} behind a recipe of another shape."
     )
+
+
+def model_gin(config: EncoderDecoderConfig) -> str:
+    """Returns a gin file that describes the model, for a run that starts from it."""
+    halves = {"encoder": config.encoder, "decoder": config.decoder}
+    modules = {side: type(half).__module__.rpartition(".")[2] for side, half in halves.items()}
+    imports = sorted({"codet5p", "encoder_decoder", *modules.values()})
+    lines = [
+        "# What `codet5p init` made, for a run with INITIAL_CHECKPOINT_PATH: behind its recipe.",
+        "from __gin__ import dynamic_registration",
+        *(f"from codet5p_jax.models import {module}" for module in imports),
+        "",
+        "MODEL = @codet5p.CodeT5p()",
+        "codet5p.CodeT5p.config = @encoder_decoder.EncoderDecoderConfig()",
+        "encoder_decoder.EncoderDecoderConfig:",
+        *(
+            f"  {side} = @{side}/{modules[side]}.{type(half).__name__}()"
+            for side, half in halves.items()
+        ),
+        *_bindings(config, without=tuple(halves)),
+    ]
+    for side, half in halves.items():
+        lines += [f"{side}/{modules[side]}.{type(half).__name__}:", *_bindings(half)]
+    return "\n".join(lines) + "\n"
+
+
+def _bindings(config: Any, *, without: tuple[str, ...] = ()) -> Iterator[str]:
+    for field in dataclasses.fields(config):
+        if field.name not in (*_EXECUTION, *without):
+            yield f"  {field.name} = {getattr(config, field.name)!r}"
 
 
 def _new_rows(joined: Joined) -> list[str]:

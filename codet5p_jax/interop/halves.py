@@ -59,6 +59,11 @@ class Family:
 
 def _t5_half(contents: Contents, source: str, side: str) -> T5Config:
     config = t5_config.from_huggingface(contents, source)
+    if dataclasses.replace(config, activation=None) != config:
+        raise ValueError(
+            f"{source} has feed_forward_proj={contents.get('feed_forward_proj')!r}; a T5 that is "
+            "half of a CodeT5+ has relu or gated-gelu; no gin file can name another activation."
+        )
     if side == "encoder":
         return dataclasses.replace(config, num_decoder_layers=0, tie_embeddings=True)
     return dataclasses.replace(config, num_encoder_layers=0)

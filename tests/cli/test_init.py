@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 
+import gin
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -11,9 +12,16 @@ import pytest
 from flax import traverse_util
 
 from codet5p_jax.checkpoint import load_checkpoint
+from codet5p_jax.cli import gin_config
+from codet5p_jax.cli.init import model_gin
 from codet5p_jax.loaded_model import load_model
+from codet5p_jax.models.codegen import CodeGenConfig
 from codet5p_jax.models.codet5p import CodeT5p
-from tests.cli.test_train_instructions import IDS, SMALL
+from codet5p_jax.models.config import T5Config
+from codet5p_jax.models.encoder_decoder import EncoderDecoderConfig
+from codet5p_jax.models.layers import gelu_new
+from codet5p_jax.models.llama import LlamaConfig
+from tests.cli.test_train_instructions import SMALL
 from tests.corpora import (  # noqa: F401
     codegen,
     codegen_dir,
@@ -25,36 +33,6 @@ from tests.corpora import (  # noqa: F401
 from tests.models.language_models import codegen_config, codegen_oracle, llama_config, llama_oracle
 
 pytestmark = pytest.mark.usefixtures("registry")
-MODEL = """
-from __gin__ import dynamic_registration
-from codet5p_jax.models import codegen
-from codet5p_jax.models import codet5p
-from codet5p_jax.models import encoder_decoder
-
-MODEL = @codet5p.CodeT5p()
-codet5p.CodeT5p.config = @encoder_decoder.EncoderDecoderConfig()
-encoder_decoder.EncoderDecoderConfig:
-  encoder = @encoder/codegen.CodeGenConfig()
-  decoder = @decoder/codegen.CodeGenConfig()
-  pad_id = {pad_id}
-  start_id = {start_id}
-  eos_id = {eos_id}
-  clm_id = {clm_id}
-  match_id = {match_id}
-codegen.CodeGenConfig:
-  vocab_size = {rows}
-  num_layers = 2
-encoder/codegen.CodeGenConfig:
-  embed_dim = 32
-  num_heads = 4
-  mlp_dim = 128
-  rotary_dim = 4
-decoder/codegen.CodeGenConfig:
-  embed_dim = 48
-  num_heads = 8
-  mlp_dim = 192
-  rotary_dim = 4
-"""
 
 
 @pytest.fixture
@@ -94,24 +72,18 @@ def _same(left, right):
         np.testing.assert_array_equal(leaf, right[path], err_msg=path)
 
 
-def test_from_two_language_models_to_an_export_and_back(
-    codet5p,
-    folders,
-    codegen,  # noqa: F811
-):
+def test_from_two_language_models_to_an_export_and_back(codet5p, folders):
     code, out, error = _init(codet5p, folders)
     assert code == 0, error
     assert f"INITIAL_CHECKPOINT_PATH={folders / 'start'}" in out
     start = load_checkpoint(folders / "start")
 
-    ids = {name: getattr(codegen, name) for name in IDS}
-    (folders / "model.gin").write_text(MODEL.format(rows=codegen.vocab_size + 9, **ids))
     (folders / "small.gin").write_text(SMALL)
     (folders / "say.json").write_text(
         "[" + ",".join(f'{{"instruction": "{i}?", "output": "{i}!"}}' for i in range(60)) + "]"
     )
     gin_files = (
-        folders / "model.gin",
+        folders / "start" / "model.gin",
         "runs/pretrain.gin",
         "objectives/instruction.gin",
         "models/frozen_decoder.gin",
@@ -185,3 +157,36 @@ def test_nothing_is_overwritten_and_nothing_half_written_is_left(codet5p, folder
 def test_an_import_of_half_a_model_names_init(codet5p, folders):
     code, _, error = codet5p("import", f"--from={folders / 'small'}", f"--out={folders / 'out'}")
     assert code == 2 and "half of a model: make one of it with `codet5p init`" in error
+
+
+CODEGEN = CodeGenConfig(vocab_size=64, embed_dim=16, num_layers=2, num_heads=4, mlp_dim=32)
+LLAMA = LlamaConfig(
+    vocab_size=64, embed_dim=24, num_layers=2, num_heads=4, mlp_dim=32, tie_embeddings=True
+)
+T5 = T5Config(
+    vocab_size=64,
+    embed_dim=16,
+    num_encoder_layers=2,
+    num_decoder_layers=0,
+    num_heads=2,
+    head_dim=8,
+    mlp_dim=24,
+)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "decoder"),
+    [
+        (CODEGEN, LLAMA),
+        (LLAMA, LLAMA),
+        (T5, CODEGEN),
+        (dataclasses.replace(T5, gated_mlp=True, activation=gelu_new), CODEGEN),
+    ],
+)
+def test_the_gin_file_describes_the_model_that_was_made(tmp_path, encoder, decoder):
+    ids = {"pad_id": 1, "start_id": 2, "eos_id": 3, "clm_id": 4, "match_id": 5}
+    config = EncoderDecoderConfig(encoder=encoder, decoder=decoder, cross_attention_layers=2, **ids)
+    (tmp_path / "model.gin").write_text(model_gin(config))
+    gin_config.parse(gin_files=["models/codet5p_2b.gin", str(tmp_path / "model.gin")], bindings=[])
+    model = gin.query_parameter("MODEL/gin.macro.value").scoped_configurable_fn()
+    assert model.config.to_dict() == config.to_dict()

@@ -160,6 +160,16 @@ LLAMA = {
     "intermediate_size": 24,
 }
 
+T5 = {
+    "model_type": "t5",
+    "vocab_size": 64,
+    "d_model": 16,
+    "d_kv": 8,
+    "d_ff": 24,
+    "num_layers": 2,
+    "num_heads": 2,
+}
+
 
 def _write(folder, contents):
     (folder / "config.json").write_text(json.dumps(contents))
@@ -195,6 +205,10 @@ def test_configs_say_what_transformers_says_by_default(tmp_path):
             r"model_type 'gpt2', .* half of a CodeT5\+ can be: model_type 'codegen' \(CodeGenFor",
         ),
         (LLAMA | {"rope_scaling": {"rope_type": "llama3"}}, "scales rotary positions by 'llama3'"),
+        (
+            T5 | {"feed_forward_proj": "gated-silu"},
+            "'gated-silu'; a T5 that is half of .* relu",
+        ),
         (LLAMA | {"attention_bias": True}, "attention_bias=True; supported: False"),
         (LLAMA | {"hidden_size": None}, "config.json lacks hidden_size"),
         (CODEGEN | {"tie_word_embeddings": True}, "tie_word_embeddings=True; supported: False"),
