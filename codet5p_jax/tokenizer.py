@@ -156,8 +156,16 @@ class Tokenizer(abc.ABC):
         _write_json(directory / "special_tokens_map.json", special)
 
     def encode(self, text: str) -> list[int]:
-        """Returns the ids of `text`, without `<s>` and `</s>`; `decode` inverts it."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        """Returns the ids of `text`, without `<s>` and `</s>`; `decode` inverts it.
+
+        Raises:
+            ValueError: It holds half a character, of which no UTF-8 can be made.
+        """
+        try:
+            return self._tokenizer.encode(text, add_special_tokens=False).ids
+        except TypeError:
+            text.encode("utf-8")  # a UnicodeEncodeError is a ValueError, and says where
+            raise
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Returns the ids of each text, like `encode`, on all cores."""

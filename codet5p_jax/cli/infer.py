@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import jax
 
+from codet5p_jax.cli.eval import positive
 from codet5p_jax.decoding.prompts import PROMPTS
 from codet5p_jax.decoding.sampling import Sample, Sampler, greedy
 from codet5p_jax.loaded_model import load_model
@@ -29,9 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what to ask of the model (default: %(default)s, which goes on where the text ends)",
     )
     parser.add_argument(
-        "--max_length", type=int, default=128, help="new tokens at most (default: %(default)s)"
+        "--max_length", type=positive, default=128, help="new tokens at most (default: %(default)s)"
     )
-    parser.add_argument("--samples", type=int, default=1, help="results per text (default: 1)")
+    parser.add_argument("--samples", type=positive, default=1, help="results per text (default: 1)")
     add_sampling_arguments(parser)
 
 

@@ -64,6 +64,45 @@ def test_a_folder_without_a_model_is_an_error(tmp_path, monkeypatch, capsys):
     assert code == 2 and str(tmp_path) in err
 
 
+@pytest.mark.parametrize("flag", ["--max_length=0", "--max_length=-4", "--max_message=0"])
+def test_lengths_are_one_or_more(model_dir, monkeypatch, capsys, flag):  # noqa: F811
+    code, out, err = _chat(monkeypatch, capsys, "x\n", f"--model={model_dir}", flag)
+    assert (code, out) == (2, "") and "must be 1 or more" in err
+
+
+def test_a_message_that_cannot_be_asked_is_an_error(model_dir, monkeypatch, capsys):  # noqa: F811
+    flags = (f"--model={model_dir}", "--max_length=2", "--max_message=9")
+    code, out, err = _chat(monkeypatch, capsys, "x\n" + "long " * 50 + "\nx\n", *flags)
+    assert code == 2 and out.count("\n") == 1
+    assert "Message 2 has " in err and " tokens; --max_message is 9." in err
+    # What Python makes of bytes that are no UTF-8.
+    code, _, err = _chat(monkeypatch, capsys, "h\udcff\n", *flags)
+    assert code == 2 and "Message 1 is no text in UTF-8." in err
+
+
+def test_bytes_that_are_no_text_are_told(model_dir, monkeypatch, capsys):  # noqa: F811
+    stdin = io.TextIOWrapper(io.BytesIO(b"h\xff\n"), encoding="ascii")
+    monkeypatch.setattr("sys.stdin", stdin)
+    with pytest.raises(SystemExit):
+        main(["chat", f"--model={model_dir}"])
+    assert "Message 1 is no text in UTF-8." in capsys.readouterr().err
+
+
+def test_a_model_without_a_decoder_cannot_chat(model_dir, tmp_path, monkeypatch, capsys):  # noqa: F811
+    main_ = ["export", f"--model_dir={model_dir}", f"--out={tmp_path / 'x'}", "--format=embedding"]
+    with pytest.raises(SystemExit):
+        main(main_)
+    code, _, err = _chat(monkeypatch, capsys, "", f"--model={tmp_path / 'x'}")
+    assert code == 2 and "holds an encoder alone, which embeds and answers nothing" in err
+
+
+def test_without_standard_input_there_is_nothing_to_answer(model_dir, monkeypatch, capsys):  # noqa: F811
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(SystemExit):
+        main(["chat", f"--model={model_dir}"])
+    assert "standard input, which is closed" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_terminal_shows_a_prompt_and_ends_with_the_input(model_dir):  # noqa: F811
     leader, follower = pty.openpty()
@@ -72,12 +111,13 @@ def test_a_terminal_shows_a_prompt_and_ends_with_the_input(model_dir):  # noqa: 
         [*command, "--max_length=3"], stdin=follower, stdout=follower, stderr=subprocess.STDOUT
     )
     os.close(follower)
-    os.write(leader, b"reverse\n/quit\n")
+    os.write(leader, b"reverse\n\xff\n/quit\n")
     shown = b""
     while chunk := _read(leader):
         shown += chunk
     assert process.wait(timeout=120) == 0
-    assert b"parameters. Each message is" in shown and shown.count(b">>> ") == 2
+    assert b"parameters. Each message is" in shown and shown.count(b">>> ") == 3
+    assert b"(not asked: the message is no text in UTF-8.)" in shown
 
 
 def _read(leader):

@@ -32,3 +32,14 @@ def test_drawing_without_a_temperature_is_an_error(model_dir, codet5p, flag):
     code, _, error = codet5p("infer", f"--model_dir={model_dir}", "--text=x", flag)
     assert code == 2
     assert "--temperature is 0, which takes the likeliest" in error
+
+
+@pytest.mark.parametrize("flag", ["--max_length=0", "--samples=-1"])
+def test_counts_are_one_or_more(model_dir, codet5p, flag):
+    code, _, error = codet5p("infer", f"--model_dir={model_dir}", "--text=x", flag)
+    assert code == 2 and "must be 1 or more" in error
+
+
+def test_a_text_that_is_no_utf8_is_an_error(model_dir, codet5p):
+    code, _, error = codet5p("infer", f"--model_dir={model_dir}", "--text=h\udcff")
+    assert code == 2 and "can't encode character '\\udcff' in position 1" in error
