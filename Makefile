@@ -58,6 +58,7 @@ bench: setup  ## the benchmarks; tables here, figures in benchmarks/results
 	$(BIN)/python -m benchmarks.tokenization
 	$(BIN)/python -m benchmarks.corpus
 	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.interop
 
 precompile-all: setup  ## every pod recipe compiled for its slice (needs libtpu); the table of docs/pods.md
 	$(BIN)/python -m benchmarks.precompile_all
