@@ -113,17 +113,24 @@ def join(
         decoder: The same; of a T5 the decoder is taken, with its own cross-attention.
         cross_attention_layers: Layers of a CodeGen or Llama, from the top, that gain
             cross-attention.
-        tokenizer: Folder of a tokenizer, where neither of the two holds one.
+        tokenizer: Folder of a tokenizer, where neither of the two holds one; else one that must
+            be theirs.
         seed: Of what is drawn.
 
     Raises:
-        FileNotFoundError: A folder lacks config.json or weights, or there is no tokenizer.
+        FileNotFoundError: A folder lacks config.json or weights, or there is no tokenizer, or none
+            in the folder given for it.
         ValueError: A model is of no class supported here, tokenizers differ, or there are not as
-            many layers.
+            many layers, or the seed is negative.
     """
+    if seed < 0:
+        raise ValueError(f"The seed is {seed}; it must be 0 or more.")
     halves = {"encoder": read_half(encoder, "encoder"), "decoder": read_half(decoder, "decoder")}
     places = [half.folder for half in halves.values()]
-    found = agreed_tokenizer([*places, *([pathlib.Path(tokenizer)] if tokenizer else [])])
+    if tokenizer is not None:
+        load_tokenizer(tokenizer)  # raises if the one that was asked for is not there
+        places.append(pathlib.Path(tokenizer))
+    found = agreed_tokenizer(places)
     rows = max(found.vocab_size, *(half.config.vocab_size for half in halves.values()))
     config = EncoderDecoderConfig(
         **{  # type: ignore[arg-type]  # mypy takes the values of a dict for all of the fields

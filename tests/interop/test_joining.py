@@ -200,6 +200,16 @@ def test_no_tokenizer_is_an_error(tmp_path, folders):
         join(tmp_path, tmp_path)
 
 
+def test_a_tokenizer_that_was_asked_for_must_be_there(tmp_path, folders):
+    with pytest.raises(FileNotFoundError, match="No tokenizer in '.*nowhere'"):
+        join(folders / "small", folders / "large", tokenizer=tmp_path / "nowhere")
+
+
+def test_a_negative_seed_is_an_error(folders):
+    with pytest.raises(ValueError, match=r"The seed is -1; it must be 0 or more\."):
+        join(folders / "small", folders / "large", seed=-1)
+
+
 def test_more_layers_of_cross_attention_than_layers_are_an_error(folders):
     with pytest.raises(ValueError, match="cross_attention_layers is 4; it must be 1 to 3"):
         join(folders / "small", folders / "large", cross_attention_layers=4)
