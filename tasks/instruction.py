@@ -1,8 +1,6 @@
 """Instruction tuning: a task for each file of instructions, and their mixture."""
 
 import functools
-import hashlib
-import pathlib
 from collections.abc import Mapping
 
 import seqio
@@ -12,6 +10,7 @@ from codet5p_jax.data.blocks import BlockMap
 from codet5p_jax.data.instruction import (
     FollowInstructions,
     InstructionSource,
+    fingerprint,
     tokenize_instructions,
 )
 from codet5p_jax.data.mixtures import temperature_rate
@@ -38,7 +37,7 @@ def register(files: Mapping[str, str], *, tokenizer: Tokenizer, temperature: flo
             another tokenizer.
     """
     if MIXTURE in seqio.MixtureRegistry.names():
-        _check_registered({"files": _paths(files), "tokenizer": tokenizer.fingerprint})
+        _check_registered({"files": _identities(files), "tokenizer": tokenizer.fingerprint})
         return
     feature = seqio.Feature(CodeVocabulary(tokenizer), add_eos=False, dtype=tf.int32)
     weights = seqio.Feature(seqio.PassThroughVocabulary(2), add_eos=False, dtype=tf.int32)
@@ -58,14 +57,15 @@ def register(files: Mapping[str, str], *, tokenizer: Tokenizer, temperature: flo
 
 def fingerprints(files: Mapping[str, str]) -> dict[str, str]:
     """Returns task -> SHA-256 of its file, in hex digits."""
-    return {
-        f"{MIXTURE}_{name}": hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
-        for name, path in files.items()
-    }
+    return {f"{MIXTURE}_{name}": fingerprint(path) for name, path in files.items()}
 
 
-def _paths(files: Mapping[str, str]) -> dict[str, str]:
-    return {name: str(path) for name, path in files.items()}
+def _identities(files: Mapping[str, str]) -> dict[str, str]:
+    return {name: _identity(str(path), fingerprint(path)) for name, path in files.items()}
+
+
+def _identity(path: str, digest: str) -> str:
+    return f"{path} (SHA-256 {digest[:16]})"
 
 
 def _check_registered(wanted: dict[str, object]) -> None:
@@ -73,7 +73,12 @@ def _check_registered(wanted: dict[str, object]) -> None:
     vocabulary = mixture.output_features["inputs"].vocabulary
     assert isinstance(vocabulary, CodeVocabulary)
     registered = {
-        "files": {t.name.removeprefix(f"{MIXTURE}_"): t.source.path for t in mixture.tasks},
+        "files": {
+            task.name.removeprefix(f"{MIXTURE}_"): _identity(
+                task.source.path, task.source.fingerprint
+            )
+            for task in mixture.tasks
+        },
         "tokenizer": vocabulary.tokenizer.fingerprint,
     }
     differing = [name for name in wanted if wanted[name] != registered[name]]

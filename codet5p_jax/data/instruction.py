@@ -90,6 +90,11 @@ def held_out_instructions(
     return list(itertools.islice((record for record in in_turn if record is not None), count))
 
 
+def fingerprint(path: str | pathlib.Path) -> str:
+    """Returns the SHA-256 of a file, in hex digits."""
+    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+
+
 @final
 class InstructionSource(seqio.TFExampleDataSource):
     """The instructions of a file as a SeqIO data source; a hash of each decides on its split.
@@ -99,6 +104,7 @@ class InstructionSource(seqio.TFExampleDataSource):
 
     Attributes:
         path: The file of instructions.
+        fingerprint: SHA-256 of the file, in hex digits.
         language: Of all records, as `CorpusSource` has it; instructions have none.
     """
 
@@ -113,6 +119,7 @@ class InstructionSource(seqio.TFExampleDataSource):
         """
         self.path = str(path)
         records = read_instructions(path)
+        self.fingerprint = fingerprint(path)
         self._directory = tempfile.TemporaryDirectory(prefix="codet5p_instructions_")
         files = {name: str(pathlib.Path(self._directory.name, name)) for name in SPLITS}
         counts = dict.fromkeys(SPLITS, 0)
@@ -269,7 +276,7 @@ def _read_lines(path: pathlib.Path) -> dict[str, Any]:
 
 def _read_text(path: pathlib.Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # with or without a byte order mark
     except UnicodeDecodeError as error:
         raise ValueError(f"{str(path)!r} is no text in UTF-8: {error}.") from error
 
@@ -277,7 +284,7 @@ def _read_text(path: pathlib.Path) -> str:
 def _parsed(text: str, place: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # numbers of 5,000 digits, brackets without end
         raise ValueError(f"{place!r} is no JSON: {error}.") from error
 
 

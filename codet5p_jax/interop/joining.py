@@ -128,8 +128,8 @@ def join(
     halves = {"encoder": read_half(encoder, "encoder"), "decoder": read_half(decoder, "decoder")}
     places = [half.folder for half in halves.values()]
     if tokenizer is not None:
-        load_tokenizer(tokenizer)  # raises if the one that was asked for is not there
         places.append(pathlib.Path(tokenizer))
+        load_tokenizer(places[-1])  # raises if the one that was asked for is not there
     found = agreed_tokenizer(places)
     rows = max(found.vocab_size, *(half.config.vocab_size for half in halves.values()))
     config = EncoderDecoderConfig(

@@ -35,12 +35,17 @@ def test_instructions_are_read_from_an_array_and_from_lines(tmp_path):
     lines = tmp_path / "a.jsonl"
     lines.write_text(f"{json.dumps(REVERSE)}\n\n{json.dumps(ADD)}\n")
     assert read_instructions(lines) == expected
+    # As Windows writes them.
+    lines.write_bytes(f"\ufeff{json.dumps(REVERSE)}\r\n{json.dumps(ADD)}\r\n".encode())
+    assert read_instructions(lines) == expected
 
 
 @pytest.mark.parametrize(
     ("contents", "message"),
     [
         ("{", r"a\.json' is no JSON"),
+        ("[" * 100_000, r"a\.json' is no JSON: maximum recursion depth"),
+        ("9" * 5_000, r"a\.json' is no JSON: Exceeds the limit"),
         (b"\xff", "is no text in UTF-8"),
         ("[]", "holds no array of instructions"),
         ('{"instruction": "a"}', "holds no array of instructions"),

@@ -201,7 +201,7 @@ def test_no_tokenizer_is_an_error(tmp_path, folders):
 
 
 def test_a_tokenizer_that_was_asked_for_must_be_there(tmp_path, folders):
-    with pytest.raises(FileNotFoundError, match="No tokenizer in '.*nowhere'"):
+    with pytest.raises(FileNotFoundError, match=r"No tokenizer in '.*nowhere'"):
         join(folders / "small", folders / "large", tokenizer=tmp_path / "nowhere")
 
 

@@ -1,5 +1,6 @@
 import contextlib
 import json
+import pathlib
 
 import pytest
 import seqio
@@ -150,6 +151,12 @@ def test_registering_twice_alike_does_nothing_and_others_are_refused(
         _register(corpus_dir, tokenizer_dir, files)
     with pytest.raises(ValueError, match=r"are registered already.*Use another process"):
         _register(corpus_dir, tokenizer_dir, {"small": files["small"]})
+    # The file is another one now; the tasks still hold what it was.
+    contents = pathlib.Path(files["small"]).read_text()
+    pathlib.Path(files["small"]).write_text(contents + " ")
+    with pytest.raises(ValueError, match=r"are registered already.* now .*SHA-256"):
+        _register(corpus_dir, tokenizer_dir, files)
+    pathlib.Path(files["small"]).write_text(contents)
     with pytest.raises(ValueError, match=r"are registered already .* tokenizer .*, now "):
         tasks.register(None, codegen_dir, instruction_files=files)
 
