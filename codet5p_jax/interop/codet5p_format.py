@@ -4,7 +4,7 @@ from codet5p_jax.interop import codegen_config
 from codet5p_jax.interop.codegen_names import codet5p_names, codet5p_sizes
 from codet5p_jax.interop.formats import Format
 from codet5p_jax.interop.names import float32_or_bfloat16
-from codet5p_jax.models.decoder_only import DecoderOnlyConfig
+from codet5p_jax.models.decoder_only_config import DecoderOnlyConfig
 from codet5p_jax.models.encoder_decoder import EncoderDecoderConfig, HalfConfig
 
 

@@ -10,7 +10,8 @@ from typing import ClassVar, final
 import jax
 from flax import linen as nn
 
-from codet5p_jax.models.decoder_only import INITIAL_STDDEV, DecoderOnlyConfig, Layer
+from codet5p_jax.models.decoder_only import Layer
+from codet5p_jax.models.decoder_only_config import INITIAL_STDDEV, DecoderOnlyConfig
 from codet5p_jax.models.layers import FeedForward, LayerNorm, gelu_new
 
 

@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 from codet5p_jax.models.codegen import CodeGenConfig
 from codet5p_jax.models.config import T5Config
 from codet5p_jax.models.config_fields import check_fields
-from codet5p_jax.models.decoder_only import DecoderOnlyConfig
+from codet5p_jax.models.decoder_only_config import DecoderOnlyConfig
 from codet5p_jax.models.llama import LlamaConfig
 
 HalfConfig = T5Config | DecoderOnlyConfig
@@ -38,7 +38,7 @@ class EncoderDecoderConfig:
         match_id: Id of ``[ENC]``, which asks the decoder to match.
     """
 
-    kind: ClassVar[str] = "encoder_decoder"
+    family: ClassVar[str] = "encoder_decoder"
 
     encoder: HalfConfig
     decoder: HalfConfig
@@ -132,20 +132,18 @@ class EncoderDecoderConfig:
 
     def num_parameters(self) -> int:
         """Returns the number of parameters, padding rows of the vocabulary not counted."""
-        between = 0
-        if self.projects_encoded:
-            between = (self.encoder.embed_dim + 1) * self.decoder.embed_dim
         encoder, decoder = self.encoder, self.decoder
+        count = (encoder.embed_dim + 1) * (self.projection_dim or 0)
+        count += self.matching_head * 2 * (decoder.embed_dim + 1)
+        if self.projects_encoded:
+            count += (encoder.embed_dim + 1) * decoder.embed_dim
         if isinstance(encoder, T5Config):
-            between += encoder.num_parameters()
+            count += encoder.num_parameters()
         else:
-            between += encoder.encoder_parameters
+            count += encoder.encoder_parameters
         if isinstance(decoder, T5Config):
-            between += decoder.num_parameters()
-        else:
-            between += decoder.decoder_parameters(self.cross_attention_layers)
-        projection = (encoder.embed_dim + 1) * (self.projection_dim or 0)
-        return between + projection + self.matching_head * 2 * (decoder.embed_dim + 1)
+            return count + decoder.num_parameters()
+        return count + decoder.decoder_parameters(self.cross_attention_layers)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as JSON values; functions and dtypes by name.
@@ -155,7 +153,7 @@ class EncoderDecoderConfig:
         """
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         halves = {name: values[name].to_dict() for name in ("encoder", "decoder")}
-        return {"family": self.kind, **values, **halves}
+        return {"family": self.family, **values, **halves}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "EncoderDecoderConfig":
@@ -179,7 +177,7 @@ def config_from_dict(values: Mapping[str, Any]) -> ModelConfig:
     Raises:
         ValueError: A field or a family is unknown, or a function cannot be found.
     """
-    if values.get("family") == EncoderDecoderConfig.kind:
+    if values.get("family") == EncoderDecoderConfig.family:
         return EncoderDecoderConfig.from_dict(values)
     return T5Config.from_dict(values)
 
