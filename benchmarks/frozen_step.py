@@ -58,7 +58,6 @@ def serve_steps(arguments: argparse.Namespace) -> None:
         "decoder_target_tokens": tokens[1],
         "decoder_loss_weights": np.ones(tokens[1].shape, np.float32),
     }
-    shapes = {STREAM: {name: rows.shape for name, rows in batch.items()}}
     [phase] = program.curriculum.phases
     batch = program.partitioner.put_batch(batch)
     state = program.initial_state()
@@ -79,7 +78,7 @@ def serve_steps(arguments: argparse.Namespace) -> None:
             "length": arguments.length,
             "dtype": arguments.dtype,
             "remat": arguments.remat,
-            "model_flops": program.model_flops(phase, shapes),
+            "model_flops": program.model_flops(phase, {STREAM: batch}),
             "state_bytes": memory and memory.argument_size_in_bytes,
             "temporary_bytes": memory and memory.temp_size_in_bytes,
             "compile_seconds": compile_seconds,

@@ -143,11 +143,7 @@ def compile_step(
     assert text is not None  # TPU's compiler always tells
     module = parse(text)
     costs = program_costs(module, slices=slices)
-    shapes = {
-        stream: {name: rows.shape for name, rows in batch.items()}
-        for stream, batch in batches.items()
-    }
-    flops = program.model_flops(phase, shapes)
+    flops = program.model_flops(phase, batches)
     assert chip.usable_hbm_bytes is not None  # chip_of_generation gives none without
     return CompiledStep(
         phase=phase,

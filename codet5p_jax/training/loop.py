@@ -265,11 +265,7 @@ class Run:
 
     def _step_cost(self, phase: Phase, batches: Mapping[str, Batch]) -> StepCost | None:
         """Returns what a step costs; None where that is not counted (Program.model_flops)."""
-        shapes = {
-            stream: {name: tuple(rows.shape) for name, rows in batch.items()}
-            for stream, batch in batches.items()
-        }
-        flops = self.program.model_flops(phase, shapes)
+        flops = self.program.model_flops(phase, batches)
         if flops is None:
             return None
         return step_cost(

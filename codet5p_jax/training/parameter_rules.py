@@ -44,10 +44,10 @@ class ParameterFactors:
 
     def split(self, params: PyTree) -> tuple[PyTree, PyTree]:
         """Returns (trainable, frozen): nested dicts that hold each parameter once."""
-        flat = _flat(params)
-        frozen = {path: leaf for path, leaf in flat.items() if self.by_path[path] is None}
-        trainable = {path: leaf for path, leaf in flat.items() if path not in frozen}
-        return _nested(trainable), _nested(frozen)
+        leaves = leaves_by_path(params)
+        frozen = {path: leaf for path, leaf in leaves.items() if self.by_path[path] is None}
+        trainable = {path: leaf for path, leaf in leaves.items() if path not in frozen}
+        return nested(trainable), nested(frozen)
 
     def scale(self, updates: PyTree) -> PyTree:
         """Returns the updates of trainable parameters, each times its factor."""
@@ -56,7 +56,9 @@ class ParameterFactors:
             factor = self.by_path[path]
             return update if factor is None or factor == 1.0 else factor * update
 
-        return _nested({path: scaled(path, update) for path, update in _flat(updates).items()})
+        return nested(
+            {path: scaled(path, update) for path, update in leaves_by_path(updates).items()}
+        )
 
     def cast_frozen(self, params: PyTree, dtype: DTypeLike | None) -> PyTree:
         """Returns `params` with the frozen ones in `dtype`; None leaves them as they are.
@@ -83,7 +85,7 @@ def parameter_factors(rules: Sequence[Any], params: PyTree) -> ParameterFactors:
             matches no parameter; a parameter matches no rule; no parameter is trained.
     """
     compiled = [_checked_rule(rule) for rule in rules]
-    paths = list(_flat(params))
+    paths = list(leaves_by_path(params))
     for pattern, _ in compiled:
         if not any(pattern.fullmatch(path) for path in paths):
             raise ValueError(
@@ -101,7 +103,17 @@ def parameter_factors(rules: Sequence[Any], params: PyTree) -> ParameterFactors:
 
 def merge_params(trainable: PyTree, frozen: PyTree) -> PyTree:
     """Returns all parameters as one nested dict: what `ParameterFactors.split` took apart."""
-    return _nested({**_flat(trainable), **_flat(frozen)})
+    return nested({**leaves_by_path(trainable), **leaves_by_path(frozen)})
+
+
+def leaves_by_path(tree: PyTree) -> dict[str, Leaf]:
+    """Returns the leaves of nested dicts by their paths, with slashes."""
+    return traverse_util.flatten_dict(tree, sep="/")
+
+
+def nested(leaves: Mapping[str, Leaf]) -> PyTree:
+    """Returns the nested dicts of such leaves."""
+    return traverse_util.unflatten_dict(leaves, sep="/")
 
 
 def _first_match(rules: Sequence[tuple[re.Pattern[str], float | None]], path: str) -> float | None:
@@ -163,11 +175,3 @@ def _floating(dtype: DTypeLike) -> jnp.dtype:
             "to None to keep float32."
         )
     return found
-
-
-def _flat(tree: PyTree) -> dict[str, Leaf]:
-    return traverse_util.flatten_dict(tree, sep="/")
-
-
-def _nested(flat: Mapping[str, Leaf]) -> PyTree:
-    return traverse_util.unflatten_dict(flat, sep="/")

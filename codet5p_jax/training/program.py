@@ -15,13 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
-from flax import traverse_util
 from jax.sharding import NamedSharding
 from jax.typing import DTypeLike
 
 from codet5p_jax.models.codet5p import CodeT5p, fresh_params, language_model_paths
 from codet5p_jax.models.flops import Trained
-from codet5p_jax.objectives.objective import BatchShapes
 from codet5p_jax.objectives.split_parameters import Gathering
 from codet5p_jax.training.curriculum import Curriculum, Phase, Stream
 from codet5p_jax.training.loss_guard import STOP_ON_NON_FINITE, LossGuard, Verdict, guarded_step
@@ -29,6 +27,8 @@ from codet5p_jax.training.optimizer import init_state
 from codet5p_jax.training.parameter_rules import (
     EVERY_PARAMETER,
     ParameterRules,
+    leaves_by_path,
+    nested,
     parameter_factors,
 )
 from codet5p_jax.training.partitioning import Partitioner
@@ -101,16 +101,18 @@ class Program:
                 a part of one when indexed. The others are drawn.
         """
         shardings = self.partitioner.shardings(self.state_axes)
-        flat_shardings = _flat(shardings.params)
-        dtypes = {path: leaf.dtype for path, leaf in _flat(self.abstract_state().params).items()}
+        flat_shardings = leaves_by_path(shardings.params)
+        dtypes = {
+            path: leaf.dtype for path, leaf in leaves_by_path(self.abstract_state().params).items()
+        }
         given = {
             path: _placed(array, dtypes[path], flat_shardings[path])
-            for path, array in _flat(taken or {}).items()
+            for path, array in leaves_by_path(taken or {}).items()
         }
         drawn = {path: each for path, each in flat_shardings.items() if path not in given}
 
         def draw(key_data: jax.Array) -> dict[str, jax.Array]:
-            params = _flat(nn.unbox(self._initial_params(key_data)))
+            params = leaves_by_path(nn.unbox(self._initial_params(key_data)))
             return {path: params[path] for path in drawn}
 
         params = {**given, **jax.jit(draw, out_shardings=drawn)(self._key_data)}
@@ -119,7 +121,7 @@ class Program:
             return nn.unbox(self._create(key_data, params))
 
         make = jax.jit(create, out_shardings=shardings, donate_argnums=1)
-        return make(self._key_data, _nested(params))
+        return make(self._key_data, nested(params))
 
     @functools.cached_property
     def train_steps(self) -> Mapping[int, TrainStep]:
@@ -140,7 +142,7 @@ class Program:
 
         return {name: partition(stream) for name, stream in self.curriculum.streams.items()}
 
-    def model_flops(self, phase: Phase, shapes: Mapping[str, BatchShapes]) -> float | None:
+    def model_flops(self, phase: Phase, batches: Mapping[str, Batch]) -> float | None:
         """Returns the FLOPs that the model needs in a step of `phase`, on all devices together.
 
         None where parameters are frozen in a way that the objectives do not count: they know of
@@ -148,7 +150,7 @@ class Program:
 
         Args:
             phase: What is trained.
-            shapes: Stream name -> feature name -> shape of the global batch.
+            batches: Stream name -> global batch, of which the shapes alone are read.
         """
         frozen = parameter_factors(self.parameter_rules, nn.unbox(self._named_state.params)).frozen
         if not frozen:
@@ -157,6 +159,10 @@ class Program:
             trained = Trained.BUT_LANGUAGE_MODEL
         else:
             return None
+        shapes = {
+            stream: {name: tuple(rows.shape) for name, rows in batch.items()}
+            for stream, batch in batches.items()
+        }
         counts = [stream.objective.flops(shapes[stream.name], trained) for stream in phase.streams]
         known = [count for count in counts if count is not None]
         return sum(known) if len(known) == len(counts) else None
@@ -273,11 +279,3 @@ def _placed(array: Any, dtype: DTypeLike, sharding: NamedSharding) -> jax.Array:
         return np.asarray(array[index or ()]).astype(dtype)
 
     return jax.make_array_from_callback(tuple(array.shape), sharding, part)
-
-
-def _flat(tree: PyTree) -> dict[str, Any]:
-    return traverse_util.flatten_dict(tree, sep="/")
-
-
-def _nested(flat: Mapping[str, Any]) -> PyTree:
-    return traverse_util.unflatten_dict(flat, sep="/")
