@@ -476,7 +476,8 @@ def load_tokenizer(directory: str | pathlib.Path) -> Tokenizer:
     """Returns the tokenizer in `directory`.
 
     With `<|endoftext|>` it is CodeGen's, or that of another language model where tokenizer.json
-    cuts text in another way than GPT-2; else it is CodeT5's.
+    cuts text in another way than GPT-2, or has special tokens but no runs of whitespace; else it is
+    CodeT5's.
 
     Raises:
         FileNotFoundError: If the directory holds no tokenizer.
@@ -484,7 +485,10 @@ def load_tokenizer(directory: str | pathlib.Path) -> Tokenizer:
     """
     files = read_files(directory)
     if END_OF_TEXT in files.vocab or END_OF_TEXT in files.added:
-        if (files.pre_tokenizer or {}).get("type", "ByteLevel") != "ByteLevel":
+        others = files.added.keys() - {END_OF_TEXT, *CODEGEN_TOKENS}
+        has_special_tokens = bool(others) and not any(map(str.isspace, others))
+        cuts_alike = (files.pre_tokenizer or {}).get("type", "ByteLevel") == "ByteLevel"
+        if has_special_tokens or not cuts_alike:
             return LanguageModelTokenizer._of_files(files)
         return CodeGenTokenizer._of_files(files)
     return CodeTokenizer._of_files(files)
