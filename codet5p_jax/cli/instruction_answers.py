@@ -4,7 +4,6 @@ import functools
 import json
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import numpy as np
@@ -13,6 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from codet5p_jax.decoding.generate import generate
 from codet5p_jax.decoding.prompts import continue_in_both
 from codet5p_jax.instruction_prompt import alpaca_prompt
+from codet5p_jax.models.padding import padded
 from codet5p_jax.tokenizer import Tokenizer
 from codet5p_jax.training.program import Program
 from codet5p_jax.typing import PyTree
@@ -54,7 +54,7 @@ def answer_writer(
         continue_in_both(alpaca_prompt(record["instruction"], record["input"]), tokenizer)
         for record in records
     ]
-    inputs = _padded([prompt.encoder_input_tokens for prompt in prompts], tokenizer.pad_id)
+    inputs = padded([prompt.encoder_input_tokens for prompt in prompts], pad_id=tokenizer.pad_id)
     starts = [prompt.decoder_prompt for prompt in prompts]
     whole = NamedSharding(program.partitioner.mesh, PartitionSpec())
 
@@ -65,7 +65,7 @@ def answer_writer(
             params,
             inputs,
             max_length=max(map(len, starts)) + max_length,
-            prompt=_padded(starts, tokenizer.pad_id),
+            prompt=padded(starts, pad_id=tokenizer.pad_id),
         ).tokens
 
     def write(params: PyTree, step: int) -> None:
@@ -88,10 +88,3 @@ def _lines_before(path: pathlib.Path, step: int) -> list[str]:
         return []
     lines = path.read_text(encoding="utf-8").split("\n")
     return [line for line in lines if line and json.loads(line)["step"] < step]
-
-
-def _padded(rows: list[tuple[int, ...]], pad_id: int) -> Any:
-    padded = np.full([len(rows), max(map(len, rows))], pad_id, np.int32)
-    for row, tokens in zip(padded, rows, strict=True):
-        row[: len(tokens)] = tokens
-    return padded

@@ -6,11 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Int
 
 from codet5p_jax.decoding.sampling import Sample, greedy
 from codet5p_jax.models.codet5p import CodeT5p, DecodeCache
+from codet5p_jax.models.padding import padded, rounded_up
 from codet5p_jax.typing import PyTree
 
 LENGTH_MULTIPLE = 64  # prompts are padded to it, so that few shapes are compiled
@@ -43,10 +43,10 @@ def stream(
     config = model.config
     rng = jax.random.key(0) if rng is None else rng
     read = [config.start_id, *prompt]
-    inputs = jnp.asarray(_padded(encoder_input_tokens, config.pad_id))
-    capacity = _rounded_up(len(read)) + _rounded_up(max_new_tokens)
-    begin = _begin(model, params, inputs, _padded(read, config.pad_id), len(read), capacity)
-    encoded, logits, cache = begin
+    row = partial(padded, pad_id=config.pad_id, multiple=LENGTH_MULTIPLE)
+    inputs, prompted = jnp.asarray(row([encoder_input_tokens])), row([read])
+    capacity = prompted.shape[1] + rounded_up(max_new_tokens, LENGTH_MULTIPLE)
+    encoded, logits, cache = _begin(model, params, inputs, prompted, len(read), capacity)
     for index in range(max_new_tokens):
         token = sample(logits, jax.random.fold_in(rng, index))
         found = int(token[0])
@@ -89,13 +89,3 @@ def _go_on(
     apply: Any = partial(model.apply, {"params": params})
     hidden, cache = apply(encoded, inputs, token, cache, method=model.decode_step)
     return apply(hidden, method=model.logits)[:, 0], cache
-
-
-def _rounded_up(length: int) -> int:
-    return -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
-
-
-def _padded(tokens: Sequence[int], pad_id: int) -> Int[np.ndarray, "1 length"]:
-    row = np.full([1, _rounded_up(len(tokens))], pad_id, np.int32)
-    row[0, : len(tokens)] = tokens
-    return row

@@ -30,6 +30,7 @@ from codet5p_jax.decoding.generate import generate
 from codet5p_jax.evaluation.losses import TrainedModel
 from codet5p_jax.evaluation.metrics import bootstrap_mean, token_cross_entropy
 from codet5p_jax.models.codet5p import CodeT5p
+from codet5p_jax.models.padding import padded
 from codet5p_jax.tokenizer import Tokenizer
 from codet5p_jax.typing import PyTree, WeightedMean
 
@@ -166,13 +167,12 @@ def complete_lines(
 ) -> list[str]:
     """Returns the line that the model writes for each example, without the whitespace around it."""
     prompt_length = setting.length - setting.line_tokens
-    prefix = len(tokenizer.target_prefix)
+    prefix = tokenizer.target_prefix
     lines: list[str] = []
     for batch in _batches(examples, setting.batch_size):
-        prompts = np.full([setting.batch_size, prompt_length], tokenizer.pad_id, np.int32)
-        prompts[:, :prefix] = tokenizer.target_prefix
-        for row, example in zip(prompts, batch, strict=False):
-            row[prefix : prefix + len(example.context)] = example.context
+        contexts = [(*prefix, *example.context) for example in batch]
+        spare = [prefix] * (setting.batch_size - len(batch))
+        prompts = padded([*contexts, *spare], pad_id=tokenizer.pad_id, length=prompt_length)
         generations = generate(
             trained.model,
             trained.params,
@@ -182,8 +182,8 @@ def complete_lines(
         )
         written = np.asarray(generations.tokens)
         lines += [
-            first_line(tokenizer.decode(row[prefix + len(example.context) :].tolist()))
-            for row, example in zip(written, batch, strict=False)
+            first_line(tokenizer.decode(row[len(context) :].tolist()))
+            for row, context in zip(written, contexts, strict=False)
         ]
     return lines
 
@@ -318,12 +318,12 @@ def _target_rows(
     batch: Sequence[CompletionExample], tokenizer: Tokenizer, setting: CompletionSetting
 ) -> tuple[Int[np.ndarray, "batch targets"], Float[np.ndarray, "batch targets"]]:
     """Returns the tokens of each row and 1 at those of the target; rows to spare weigh nothing."""
-    tokens = np.full([setting.batch_size, setting.length], tokenizer.pad_id, np.int32)
+    ids = [(*tokenizer.target_prefix, *each.context, *each.target) for each in batch]
+    spare = [()] * (setting.batch_size - len(batch))
+    tokens = padded([*ids, *spare], pad_id=tokenizer.pad_id, length=setting.length)
     weights = np.zeros(tokens.shape, np.float32)
-    for row, weight, example in zip(tokens, weights, batch, strict=False):
-        ids = [*tokenizer.target_prefix, *example.context, *example.target]
-        row[: len(ids)] = ids
-        weight[len(ids) - len(example.target) : len(ids)] = 1
+    for weight, row, example in zip(weights, ids, batch, strict=False):
+        weight[len(row) - len(example.target) : len(row)] = 1
     return tokens, weights
 
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 
 from codet5p_jax.decoding.generate import generate
 from codet5p_jax.evaluation.heldout import HeldOutPair
 from codet5p_jax.evaluation.losses import TrainedModel
+from codet5p_jax.models.padding import padded
 from codet5p_jax.retrieval.embed import token_rows
 from codet5p_jax.tokenizer import Tokenizer
 
@@ -92,7 +92,11 @@ def completion_samples(
     generations = generate(
         trained.model,
         trained.params,
-        _clm_rows(prefixes, tokenizer, length=lengths.code),
+        padded(
+            [[tokenizer.clm_id, *prefix] for prefix in prefixes],
+            pad_id=tokenizer.pad_id,
+            length=lengths.code,
+        ),
         max_length=lengths.completion,
         prompt=np.tile(prefix_ids, (len(pairs), 1)),
     )
@@ -108,15 +112,6 @@ def completion_samples(
             pairs, ids, prefixes, _texts(tokenizer, generations.tokens), strict=True
         )
     ]
-
-
-def _clm_rows(
-    prefixes: Sequence[Sequence[int]], tokenizer: Tokenizer, *, length: int
-) -> Int[np.ndarray, "rows length"]:
-    rows = np.full([len(prefixes), length], tokenizer.pad_id, np.int32)
-    for row, prefix in zip(rows, prefixes, strict=True):
-        row[: len(prefix) + 1] = [tokenizer.clm_id, *prefix]
-    return rows
 
 
 def _texts(tokenizer: Tokenizer, tokens: Any) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Int
 
+from codet5p_jax.models.padding import padded
 from codet5p_jax.tokenizer import Tokenizer as OurTokenizer
 
 Tokens = Int[np.ndarray, "batch length"]
@@ -301,14 +302,6 @@ _COMPARE: Mapping[str, Callable[..., Iterator[dict[str, Any]]]] = {
     "embed": _compare_embeddings,
     "match": _compare_matching,
 }
-
-
-def padded(rows: Rows, *, pad_id: int) -> Tokens:
-    """Returns `rows` as one int32 array, filled with `pad_id` behind."""
-    array = np.full([len(rows), max(map(len, rows))], pad_id, np.int32)
-    for i, row in enumerate(rows):
-        array[i, : len(row)] = row
-    return array
 
 
 def _difference(

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from codet5p_jax.models.codet5p import CodeT5p
+from codet5p_jax.models.padding import padded, rounded_up
 from codet5p_jax.tokenizer import Tokenizer
 from codet5p_jax.typing import PyTree
 
@@ -19,16 +20,20 @@ LENGTH_STEP = 64  # a batch is as long as its longest row, rounded up: few compi
 def token_rows(
     texts: Sequence[str], tokenizer: Tokenizer, *, length: int
 ) -> Int[np.ndarray, "rows length"]:
-    """Returns `<s> text </s>` per row, cut to `length` with `</s>` kept last, and padding."""
+    """Returns `<s> text </s>` per row, cut to `length` with `</s>` kept last, and padding.
+
+    Raises:
+        ValueError: `length` has no room for a token between `<s>` and `</s>`.
+    """
     if length < 3:
         raise ValueError(
             f"length must be at least 3 to hold <s>, one token and </s>; got {length}."
         )
-    rows = np.full([len(texts), length], tokenizer.pad_id, np.int32)
-    for row, ids in zip(rows, tokenizer.encode_batch(texts), strict=True):
-        kept = [tokenizer.bos_id, *ids[: length - 2], tokenizer.eos_id]
-        row[: len(kept)] = kept
-    return rows
+    rows = [
+        [tokenizer.bos_id, *ids[: length - 2], tokenizer.eos_id]
+        for ids in tokenizer.encode_batch(texts)
+    ]
+    return padded(rows, pad_id=tokenizer.pad_id, length=length)
 
 
 def similar_length_batches(
@@ -45,7 +50,7 @@ def similar_length_batches(
         rows = order[first : first + batch_size]
         rows = np.pad(rows, (0, batch_size - len(rows)), mode="edge")
         longest = int(used[rows].max())
-        yield rows, min(tokens.shape[1], -(-longest // LENGTH_STEP) * LENGTH_STEP)
+        yield rows, min(tokens.shape[1], rounded_up(longest, LENGTH_STEP))
 
 
 def embed_tokens(

@@ -103,7 +103,7 @@ def _expected(params, config, tokenizer):
 
     from codet5p_jax.cli.verify import OurModel
     from codet5p_jax.decoding.generate import generate
-    from codet5p_jax.interop.verification import padded
+    from codet5p_jax.models.padding import padded
     from codet5p_jax.models.codet5p import CodeT5p
 
     model = OurModel(params, config)

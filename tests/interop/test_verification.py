@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from codet5p_jax.interop.verification import Comparison, Difference, Verdict, padded, verify
+from codet5p_jax.interop.verification import Comparison, Difference, Verdict, verify
 
 TEXTS = ("a\n\tb", "def mean(values):", "x")
 VOCAB = 393
@@ -207,10 +207,6 @@ def test_a_verdict_is_written_as_json(compare):
 
 def test_no_inputs_and_no_problems_is_no_failure():
     assert Verdict(comparisons=(), problems=(), tolerance=0.1).passed
-
-
-def test_rows_are_padded_behind():
-    np.testing.assert_array_equal(padded([[1, 2, 3], [4]], pad_id=9), [[1, 2, 3], [4, 9, 9]])
 
 
 def test_a_comparison_passes_only_within_tolerance():
