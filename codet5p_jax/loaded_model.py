@@ -15,8 +15,10 @@ from codet5p_jax.decoding.generate import generate
 from codet5p_jax.decoding.prompts import PROMPTS, Prompt
 from codet5p_jax.decoding.sampling import Sample, greedy
 from codet5p_jax.decoding.streaming import stream
-from codet5p_jax.interop.huggingface import import_model, models_tokenizer
+from codet5p_jax.interop.huggingface import import_model
+from codet5p_jax.interop.model_tokenizer import models_tokenizer
 from codet5p_jax.models.codet5p import CodeT5p
+from codet5p_jax.models.padding import padded
 from codet5p_jax.retrieval.embed import embed_tokens, token_rows
 from codet5p_jax.retrieval.rerank import match_probabilities
 from codet5p_jax.tokenizer import Tokenizer, load_tokenizer
@@ -131,10 +133,16 @@ class LoadedModel:
         generations = generate(
             self.model,
             self.params,
-            self._encoder_rows(prompts),
+            padded(
+                [prompt.encoder_input_tokens for prompt in prompts],
+                pad_id=self.tokenizer.pad_id,
+                multiple=INPUT_MULTIPLE,
+            ),
             max_length=int(starts.max()) + max_length,
             sample=sample,
-            prompt=self._padded([prompt.decoder_prompt for prompt in prompts]),
+            prompt=padded(
+                [prompt.decoder_prompt for prompt in prompts], pad_id=self.tokenizer.pad_id
+            ),
             samples=samples,
             rng=rng,
         )
@@ -180,19 +188,6 @@ class LoadedModel:
                 yield whole[len(written) :]
                 written = whole
         yield self._text(tokens)[len(written) :]
-
-    def _encoder_rows(self, prompts: Sequence[Prompt]) -> Tokens:
-        longest = max(len(prompt.encoder_input_tokens) for prompt in prompts)
-        width = -(-longest // INPUT_MULTIPLE) * INPUT_MULTIPLE
-        return self._padded([prompt.encoder_input_tokens for prompt in prompts], width=width)
-
-    def _padded(self, rows: Sequence[Sequence[int]], *, width: int | None = None) -> Tokens:
-        """Returns the rows padded to `width`, or to the longest."""
-        shape = [len(rows), width or max(map(len, rows))]
-        padded = np.full(shape, self.tokenizer.pad_id, np.int32)
-        for row, tokens in zip(padded, rows, strict=True):
-            row[: len(tokens)] = tokens
-        return padded
 
     def _text(self, tokens: Sequence[int]) -> str:
         """Text of `tokens`; sentinels, which denoising answers with, are shown."""

@@ -3,15 +3,14 @@
 import argparse
 import pathlib
 
-from codet5p_jax.interop.folders import replacing_folder
+from codet5p_jax.cli.model_start import check_new, write_start
 from codet5p_jax.interop.huggingface import (
     described,
     import_model,
-    models_tokenizer,
     read_config,
 )
+from codet5p_jax.interop.model_tokenizer import models_tokenizer
 from codet5p_jax.tokenizer import load_tokenizer
-from codet5p_jax.training.checkpoints import newest_step, save_params
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,30 +28,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Writes checkpoint_0 and the tokenizer; an existing checkpoint is never overwritten."""
     out = pathlib.Path(arguments.out).absolute()
-    if newest_step(out) is not None:
-        raise ValueError(
-            f"{out} already holds checkpoint_{newest_step(out)}; nothing was overwritten. "
-            "Choose a new directory for --out."
-        )
+    check_new(out)
     _, config = described(arguments.source, read_config(arguments.source))
     tokenizer = load_tokenizer(arguments.source)
     models_tokenizer(tokenizer, config)  # before gigabytes are read
-    with replacing_folder(out, replaceable=()) as folder:
-        params, config = import_model(arguments.source)
-        tokenizer.save(folder / "tokenizer")
-        path = save_params(
-            folder,
-            params,
-            {
-                "model": config.to_dict(),
-                "tokenizer": {
-                    "path": str(out / "tokenizer"),
-                    "fingerprint": tokenizer.fingerprint,
-                },
-                "imported_from": pathlib.Path(arguments.source).resolve().name,
-            },
-        )
+    path = write_start(
+        out,
+        lambda: import_model(arguments.source)[0],
+        config=config,
+        tokenizer=tokenizer,
+        origin={"imported_from": pathlib.Path(arguments.source).resolve().name},
+    )
     print(
         f"Imported {config.num_parameters():,} parameters from {arguments.source} to "
-        f"{out / path.name}. Train from them with --gin.INITIAL_CHECKPOINT_PATH={arguments.out}."
+        f"{path}. Train from them with --gin.INITIAL_CHECKPOINT_PATH={arguments.out}."
     )

@@ -6,10 +6,9 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from codet5p_jax.interop.folders import replacing_folder
+from codet5p_jax.cli.model_start import check_new, write_start
 from codet5p_jax.interop.joining import Joined, join
 from codet5p_jax.models.encoder_decoder import EncoderDecoderConfig
-from codet5p_jax.training.checkpoints import newest_step, save_params
 
 MODEL_GIN = "model.gin"
 # How a model is computed, not what it is; the activation is the usual one of a gated block or not.
@@ -42,11 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Writes checkpoint_0 and the tokenizer; an existing checkpoint is never overwritten."""
     out = pathlib.Path(arguments.out).absolute()
-    if newest_step(out) is not None:
-        raise ValueError(
-            f"{out} already holds checkpoint_{newest_step(out)}; nothing was overwritten. "
-            "Choose a new directory for --out."
-        )
+    check_new(out)
     joined = join(
         arguments.encoder,
         arguments.decoder,
@@ -56,23 +51,19 @@ def run(arguments: argparse.Namespace) -> None:
     )
     for line in _new_rows(joined):
         print(line)
-    with replacing_folder(out, replaceable=()) as folder:
-        joined.tokenizer.save(folder / "tokenizer")
-        metadata = {
-            "model": joined.config.to_dict(),
-            "tokenizer": {
-                "path": str(out / "tokenizer"),
-                "fingerprint": joined.tokenizer.fingerprint,
-            },
-            "initialized_from": joined.origin,
-        }
-        path = save_params(folder, joined.params(), metadata)
-        (folder / MODEL_GIN).write_text(model_gin(joined.config), encoding="utf-8")
     config = joined.config
+    path = write_start(
+        out,
+        joined.params,
+        config=config,
+        tokenizer=joined.tokenizer,
+        origin={"initialized_from": joined.origin},
+        files={MODEL_GIN: model_gin(config)},
+    )
     print(
         f"Made {config.num_parameters():,} parameters from {arguments.encoder} "
         f"({config.num_encoder_layers} layers) and {arguments.decoder} "
-        f"({config.num_decoder_layers} layers) in {out / path.name}. "
+        f"({config.num_decoder_layers} layers) in {path}. "
         f"Train from them with --gin.INITIAL_CHECKPOINT_PATH={arguments.out}, and with "
         f"--gin_file={arguments.out}/{MODEL_GIN} behind a recipe of another shape."
     )

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from codet5p_jax.interop.model_tokenizer import IDS, differing_ids
 from codet5p_jax.models.config import T5Config
 from codet5p_jax.tokenizer import Tokenizer
-
-IDS = ("pad_id", "start_id", "eos_id", "clm_id")
 
 
 def check_fits(config: Any, tokenizer: Tokenizer, *, asking_streams: Sequence[str]) -> None:
@@ -26,13 +25,12 @@ def check_fits(config: Any, tokenizer: Tokenizer, *, asking_streams: Sequence[st
     else:
         _check_rows(config.vocab_size, tokenizer)
     names = (*IDS, *(["match_id"] if asking_streams else []))
-    ids = {name: (getattr(config, name), getattr(tokenizer, name)) for name in names}
-    differing = {name: pair for name, pair in ids.items() if pair[0] != pair[1]}
+    differing = differing_ids(config, tokenizer, names=names)
     if differing:
-        pairs = ", ".join(f"{name} {a}, not {b}" for name, (a, b) in differing.items())
         raise ValueError(
-            f"The model is made for another tokenizer: it has {pairs} as TOKENIZER_DIR has. Give "
-            f"the model's own tokenizer, or set its {', '.join(differing)} to those of this one."
+            f"The model is made for another tokenizer: it has {', '.join(differing.values())} as "
+            f"TOKENIZER_DIR has. Give the model's own tokenizer, or set its {', '.join(differing)} "
+            "to those of this one."
         )
 
 

@@ -16,7 +16,7 @@ from rich.table import Table
 from codet5p_jax.checkpoint import load_checkpoint
 from codet5p_jax.decoding.generate import generate
 from codet5p_jax.interop.folders import write_json
-from codet5p_jax.interop.huggingface import models_tokenizer
+from codet5p_jax.interop.model_tokenizer import models_tokenizer
 from codet5p_jax.interop.transformers_model import TransformersModel
 from codet5p_jax.interop.verification import TOLERANCE, Comparison, Verdict, verify
 from codet5p_jax.models.codet5p import CodeT5p

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from codet5p_jax.interop.codegen_names import GROUPS
-from codet5p_jax.interop.config_values import copied_values
+from codet5p_jax.interop.config_values import check_supported, copied_values
 from codet5p_jax.models.codegen import CodeGenConfig
 from codet5p_jax.models.encoder_decoder import EncoderDecoderConfig, HalfConfig
 from codet5p_jax.models.llama import LlamaConfig
@@ -49,7 +49,7 @@ def codegen_from_huggingface(contents: Contents, source: str) -> CodeGenConfig:
         "tie_word_embeddings": (False,),
         "scale_attn_weights": (True,),
     }
-    _check_supported(contents, supported, source=source)
+    check_supported(contents, supported, source=source)
     if copied["num_heads"] % GROUPS:
         raise ValueError(
             f"{source} has n_head={copied['num_heads']}; CodeGen's fused projections need a "
@@ -71,7 +71,7 @@ def llama_from_huggingface(contents: Contents, source: str) -> LlamaConfig:
         "attention_bias": (False,),
         "mlp_bias": (False,),
     }
-    _check_supported(contents, supported, source=source)
+    check_supported(contents, supported, source=source)
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind != "default":
         raise ValueError(
@@ -213,14 +213,3 @@ def _codegen(side: str, half: HalfConfig) -> CodeGenConfig:
             f"in {GROUPS} groups of heads, so they must be a multiple of {GROUPS}."
         )
     return half
-
-
-def _check_supported(
-    contents: Contents, supported: Mapping[str, tuple[Any, ...]], *, source: str
-) -> None:
-    for key, choices in supported.items():
-        value = contents.get(key, choices[0])
-        if value not in choices:
-            raise ValueError(
-                f"{source} has {key}={value!r}; supported: {', '.join(map(repr, choices))}."
-            )

@@ -36,6 +36,27 @@ def copied_values(
     return {ours: expected[ours](contents[theirs]) for ours, theirs in names.items()}
 
 
+def check_supported(
+    contents: Mapping[str, Any], supported: Mapping[str, tuple[Any, ...]], *, source: str
+) -> None:
+    """Compares values of a config.json with those that are supported.
+
+    Args:
+        contents: The parsed file.
+        supported: Key -> values; the first stands for one that is missing.
+        source: What errors call the file.
+
+    Raises:
+        ValueError: A value is another.
+    """
+    for key, choices in supported.items():
+        value = contents.get(key, choices[0])
+        if value not in choices:
+            raise ValueError(
+                f"{source} has {key}={value!r}; supported: {', '.join(map(repr, choices))}."
+            )
+
+
 def _is_a(value: Any, expected: type) -> bool:
     if isinstance(value, bool):
         return False

@@ -7,7 +7,7 @@ record; nothing else knows which formats there are.
 import dataclasses
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,14 +22,38 @@ Contents = Mapping[str, Any]  # of a config.json
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Format:
-    """One class of models.
+class ModelClass:
+    """A class of models, as config.json calls it.
+
+    Attributes:
+        architecture: Class of the model in config.json.
+        model_type: The same, of its config.
+        completed: Tensors of a folder, our config and config.json -> the tensors that the table of
+            names has, where a version of transformers leaves some out.
+    """
+
+    architecture: str
+    model_type: str
+    completed: Callable[[Sequence[LazyTensor], Config, Contents], Sequence[LazyTensor]] = (
+        lambda tensors, config, contents: tensors
+    )
+
+    def describes(self, contents: Contents) -> bool:
+        """Whether a config.json is that of a model of this class."""
+        architectures = contents.get("architectures") or [self.architecture]
+        return contents.get("model_type") == self.model_type and self.architecture in architectures
+
+
+AnyModelClass = TypeVar("AnyModelClass", bound=ModelClass)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Format(ModelClass):
+    """A class of models that is exported and imported.
 
     Attributes:
         name: What `codet5p export --format` calls it.
         description: What it holds, in a few words.
-        architecture: Class of the model in config.json.
-        model_type: The same, of its config.
         auto_class: Class of transformers with which the model is loaded.
         config_class: Class of the config, where transformers lacks it: exports carry it and
             `architecture` in configuration_<model_type>.py and modeling_<model_type>.py.
@@ -42,8 +66,6 @@ class Format:
         names: Our config -> table of names.
         sizes: Our config -> sizes of the axes in that table.
         generation_config: Our config -> contents of generation_config.json; None: it has none.
-        completed: Tensors of a folder, our config and config.json -> the tensors that the table
-            names, where a version of transformers leaves some out.
         dtype: Dtype of a parameter's tensors -> dtype in which it is imported.
         summary: Our config -> rows of the model card's first table: what, and its value.
         loading: Section of the model card on how to load it.
@@ -51,8 +73,6 @@ class Format:
 
     name: str
     description: str
-    architecture: str
-    model_type: str
     auto_class: str
     config_class: str | None = None
     further_auto_classes: tuple[str, ...] = ()
@@ -63,9 +83,6 @@ class Format:
     names: Callable[[Config], NameTable]
     sizes: Callable[[Config], Sizes]
     generation_config: Callable[[Config], dict[str, Any]] | None = None
-    completed: Callable[[Sequence[LazyTensor], Config, Contents], Sequence[LazyTensor]] = (
-        lambda tensors, config, contents: tensors
-    )
     dtype: Callable[[np.dtype], np.dtype] = float32
     summary: Callable[[Config], dict[str, str]]
     loading: str
@@ -106,30 +123,33 @@ class Format:
             **described,
         }
 
-    def describes(self, contents: Contents) -> bool:
-        """Whether a config.json is that of a model in this format."""
-        architectures = contents.get("architectures") or [self.architecture]
-        return contents.get("model_type") == self.model_type and self.architecture in architectures
 
-
-def detected(contents: Contents, formats: Iterable[Format], *, source: str) -> Format:
-    """Returns the format that a config.json is of.
+def detected(
+    contents: Contents,
+    classes: Iterable[AnyModelClass],
+    *,
+    source: str,
+    known: str = "supported",
+    way_out: str = "",
+) -> AnyModelClass:
+    """Returns the class of models that a config.json is of.
 
     Args:
         contents: The parsed file.
-        formats: Those to choose from.
-        source: What errors call it.
+        classes: Those to choose from.
+        source: What errors call the file.
+        known: What they say before those that there are.
+        way_out: What they say behind them.
 
     Raises:
         ValueError: It is of none of them.
     """
-    formats = list(formats)
-    for candidate in formats:
+    classes = list(classes)
+    for candidate in classes:
         if candidate.describes(contents):
             return candidate
-    supported = ", ".join(f"model_type {f.model_type!r} ({f.architecture})" for f in formats)
+    supported = ", ".join(f"model_type {c.model_type!r} ({c.architecture})" for c in classes)
     raise ValueError(
         f"{source} describes model_type {contents.get('model_type')!r}, architectures "
-        f"{contents.get('architectures')}; supported: {supported}. A CodeGen or Llama alone is "
-        "half of a model: make one of it with `codet5p init`."
+        f"{contents.get('architectures')}; {known}: {supported}.{way_out}"
     )

@@ -19,6 +19,7 @@ from codet5p_jax.interop import t5_config
 from codet5p_jax.interop.codegen_config import codegen_from_huggingface, llama_from_huggingface
 from codet5p_jax.interop.codegen_names import codegen_names, codegen_sizes
 from codet5p_jax.interop.folders import read_tensors
+from codet5p_jax.interop.formats import Contents, ModelClass, detected
 from codet5p_jax.interop.huggingface import read_config
 from codet5p_jax.interop.llama_names import llama_names, llama_sizes
 from codet5p_jax.interop.names import NameTable, Sizes, TensorName, from_tensors
@@ -30,31 +31,22 @@ from codet5p_jax.models.encoder_decoder import HalfConfig
 from codet5p_jax.models.vocabulary import padded_rows
 
 SIDES = ("encoder", "decoder")
-Contents = Mapping[str, Any]  # of a config.json
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Family:
-    """One class of models that a half can be.
+class Family(ModelClass):
+    """A class of models that a half can be.
 
     Attributes:
-        architecture: Class of the model in config.json.
-        model_type: The same, of its config.
         config: Contents of config.json, what errors call it, and the side -> our config of that
             half. Raises ValueError for what is not supported here.
         names: Side, config and number of layers that gain cross-attention -> table of names.
         sizes: The same -> sizes of the axes in that table, the vocabulary's not needed.
-        completed: See `formats.Format`.
     """
 
-    architecture: str
-    model_type: str
     config: Callable[[Contents, str, str], HalfConfig]
     names: Callable[[str, Any, int], NameTable]
     sizes: Callable[[str, Any, int], Sizes]
-    completed: Callable[[Sequence[LazyTensor], Any, Contents], Sequence[LazyTensor]] = (
-        lambda tensors, config, contents: tensors
-    )
 
 
 def _t5_half(contents: Contents, source: str, side: str) -> T5Config:
@@ -197,19 +189,8 @@ def read_half(folder: str | os.PathLike, side: str) -> Half:
     folder = pathlib.Path(folder)
     contents = read_config(folder)
     source = str(folder / "config.json")
-    family = _family(contents, source)
+    known = "half of a CodeT5+ can be"
+    family = detected(contents, FAMILIES, source=source, known=known)
     config = family.config(contents, source, side)
     tensors = family.completed(read_tensors(folder), config, contents)
     return Half(folder=folder, side=side, family=family, config=config, tensors=tensors)
-
-
-def _family(contents: Contents, source: str) -> Family:
-    for family in FAMILIES:
-        architectures = contents.get("architectures") or [family.architecture]
-        if contents.get("model_type") == family.model_type and family.architecture in architectures:
-            return family
-    supported = ", ".join(f"model_type {f.model_type!r} ({f.architecture})" for f in FAMILIES)
-    raise ValueError(
-        f"{source} describes model_type {contents.get('model_type')!r}, architectures "
-        f"{contents.get('architectures')}; half of a CodeT5+ can be: {supported}."
-    )

@@ -23,6 +23,7 @@ from codet5p_jax.interop.folders import (
 )
 from codet5p_jax.interop.formats import Config, Contents, Format, detected
 from codet5p_jax.interop.model_card import Provenance, model_card
+from codet5p_jax.interop.model_tokenizer import models_tokenizer
 from codet5p_jax.interop.names import (
     NotFiniteError,
     from_tensors,
@@ -32,13 +33,12 @@ from codet5p_jax.interop.names import (
 )
 from codet5p_jax.interop.t5_formats import BIMODAL, EMBEDDING, T5
 from codet5p_jax.interop.tensors import LazyTensor
-from codet5p_jax.models.config import T5Config
 from codet5p_jax.tokenizer import Tokenizer
 
 FORMATS: Mapping[str, Format] = {
     record.name: record for record in (T5, EMBEDDING, BIMODAL, CODET5P)
 }
-_IDS = ("pad_id", "start_id", "eos_id", "clm_id")
+_HALF = " A CodeGen or Llama alone is half of a model: make one of it with `codet5p init`."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -181,7 +181,7 @@ def described(folder: str | os.PathLike, contents: Contents) -> tuple[Format, Co
         ValueError: It is of no format supported here.
     """
     source = str(pathlib.Path(folder) / "config.json")
-    record = detected(contents, FORMATS.values(), source=source)
+    record = detected(contents, FORMATS.values(), source=source, way_out=_HALF)
     return record, record.from_huggingface(contents, source)
 
 
@@ -199,44 +199,3 @@ def read_config(folder: str | os.PathLike) -> dict[str, Any]:
             "weights and tokenizer files."
         )
     return read_json(path)
-
-
-def models_tokenizer(tokenizer: Tokenizer, config: Config) -> Tokenizer:
-    """Returns `tokenizer` as the model uses it: with task tokens if a T5 has rows for them.
-
-    Raises:
-        ValueError: They do not fit together: a T5's vocabulary has other rows than there are ids;
-            another model has fewer, or has other ids for padding, start, end or `[CLM]`.
-    """
-    if isinstance(config, T5Config):
-        return fitting_tokenizer(tokenizer, config.vocab_size)
-    if tokenizer.vocab_size > config.vocab_size:
-        raise ValueError(
-            f"The tokenizer has {tokenizer.vocab_size:,} ids, sentinels and task tokens counted, "
-            f"but the model's vocabulary has {config.vocab_size:,} rows. Use the tokenizer that "
-            "the model was trained with."
-        )
-    ids = {name: (getattr(config, name), getattr(tokenizer, name)) for name in _IDS}
-    differing = [f"{name} {a}, not {b}" for name, (a, b) in ids.items() if a != b]
-    if differing:
-        raise ValueError(
-            f"The model is made for another tokenizer: it has {', '.join(differing)} as the "
-            "tokenizer has. Use the tokenizer that the model was trained with."
-        )
-    return tokenizer
-
-
-def fitting_tokenizer(tokenizer: Tokenizer, vocab_size: int) -> Tokenizer:
-    """Returns `tokenizer`, with task tokens if the vocabulary has the rows for them.
-
-    Raises:
-        ValueError: Neither has `vocab_size` ids.
-    """
-    for candidate in (tokenizer, tokenizer.with_task_tokens()):
-        if candidate.vocab_size == vocab_size:
-            return candidate
-    raise ValueError(
-        f"The tokenizer has {tokenizer.vocab_size:,} ids "
-        f"({tokenizer.with_task_tokens().vocab_size:,} with task tokens) but the model's "
-        f"vocabulary has {vocab_size:,} rows. Use the tokenizer that the model was trained with."
-    )

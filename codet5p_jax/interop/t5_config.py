@@ -5,7 +5,7 @@ from typing import Any
 
 from flax import linen as nn
 
-from codet5p_jax.interop.config_values import copied_values
+from codet5p_jax.interop.config_values import check_supported, copied_values
 from codet5p_jax.models.config import T5Config
 from codet5p_jax.models.layers import gelu_new
 
@@ -34,6 +34,11 @@ _COPIED = {
 }
 _DECODER = {"num_decoder_layers": "num_decoder_layers"}
 _PROJECTION = {"projection_dim": "embed_dim"}
+_SUPPORTED = {
+    "feed_forward_proj": tuple(FEED_FORWARD),
+    "pad_token_id": (PAD_ID,),
+    "decoder_start_token_id": (DECODER_START_ID,),
+}
 _OPTIONAL = {  # defaults of transformers for keys that small configs leave out
     "relative_attention_num_buckets": 32,
     "relative_attention_max_distance": 128,
@@ -185,7 +190,7 @@ def _t5(
 ) -> T5Config:
     values = {**_OPTIONAL, **contents}
     found = copied_values(values, copied, config=T5Config, source=source)
-    _check_supported(values, source=source)
+    check_supported(values, _SUPPORTED, source=source)
     gated_mlp, activation = FEED_FORWARD[values.get("feed_forward_proj", "relu")]
     return T5Config(
         **found,
@@ -199,17 +204,3 @@ def _scales_logits(contents: Mapping[str, Any]) -> bool:
     """Tied T5 scales the decoder output. transformers 5 stores this apart from the tying."""
     tied = contents.get("tie_word_embeddings", True)
     return bool(contents.get("scale_decoder_outputs", tied))
-
-
-def _check_supported(values: Mapping[str, Any], *, source: str) -> None:
-    supported = {
-        "feed_forward_proj": tuple(FEED_FORWARD),
-        "pad_token_id": (PAD_ID,),
-        "decoder_start_token_id": (DECODER_START_ID,),
-    }
-    for key, choices in supported.items():
-        value = values.get(key, choices[0])
-        if value not in choices:
-            raise ValueError(
-                f"{source} has {key}={value!r}; supported: {', '.join(map(repr, choices))}."
-            )

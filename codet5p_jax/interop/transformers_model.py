@@ -9,8 +9,8 @@ from typing import Any, final
 import numpy as np
 from jaxtyping import Float, Int
 
-from codet5p_jax.interop.formats import Format, detected
-from codet5p_jax.interop.huggingface import FORMATS, read_config
+from codet5p_jax.interop.formats import Format
+from codet5p_jax.interop.huggingface import described, read_config
 
 Tokens = Int[np.ndarray, "batch length"]
 
@@ -42,7 +42,7 @@ class TransformersModel:
                 "`codet5p export --model_dir=MODEL_DIR --out=DIR`."
             )
         contents = read_config(folder)
-        self.format = detected(contents, FORMATS.values(), source=str(folder / "config.json"))
+        self.format, _ = described(folder, contents)
         self.does = self.format.does
         _check_code(folder, self.format)
         self.versions = {"torch": torch.__version__, "transformers": transformers.__version__}

@@ -12,10 +12,10 @@ import pytest
 from codet5p_jax.interop.huggingface import (
     FORMATS,
     export_model,
-    fitting_tokenizer,
     import_model,
 )
 from codet5p_jax.interop.model_card import Provenance
+from codet5p_jax.interop.model_tokenizer import fitting_tokenizer
 from codet5p_jax.models.codet5p import CodeT5p
 from codet5p_jax.models.sizes import model_config
 from codet5p_jax.tokenizer import CodeTokenizer
