@@ -103,8 +103,8 @@ def _expected(params, config, tokenizer):
 
     from codet5p_jax.cli.verify import OurModel
     from codet5p_jax.decoding.generate import generate
-    from codet5p_jax.models.padding import padded
     from codet5p_jax.models.codet5p import CodeT5p
+    from codet5p_jax.models.padding import padded
 
     model = OurModel(params, config)
     before, behind = tokenizer.prompt_bounds
