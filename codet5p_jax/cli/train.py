@@ -108,42 +108,27 @@ def train(
         _check_folder("CORPUS_DIR", corpus_dir)
     _check_folder("TOKENIZER_DIR", tokenizer_dir)
     _check_corpus(curriculum, corpus_dir, made_of_it=tasks.MIXTURES)
-    temperature = tasks.SAMPLING_TEMPERATURE
-    if language_temperature is not None:
-        temperature = language_temperature
     tasks.register(
         corpus_dir,
         tokenizer_dir,
         cache_dir=cache_dir,
-        temperature=temperature,
+        temperature=(
+            tasks.SAMPLING_TEMPERATURE if language_temperature is None else language_temperature
+        ),
         objective_rates=objective_rates or tasks.OBJECTIVE_RATES,
         mask_whole_words=mask_whole_words,
         instruction_files=instruction_files,
     )
     check_streams(curriculum, batch_shapes=_batch_shapes, partitioner=partitioner)
     tokenizer = load_tokenizer(tokenizer_dir)
-    model = _shared_config(curriculum, tokenizer).to_dict()
-    instructions = tasks.instruction.fingerprints(instruction_files or {})
-    identity = {
-        "model": without_execution_fields(model),
-        "tokenizer": tokenizer.fingerprint,
-        **({} if corpus_dir is None else {"corpus": _corpus_fingerprint(corpus_dir)}),
-        **instructions,
-    }
     run_metadata = {
         "recipe": recipe,
-        "model": model,
-        "tokenizer": {"path": os.path.abspath(tokenizer_dir), "fingerprint": tokenizer.fingerprint},
-        "corpus": corpus_dir
-        and {"path": os.path.abspath(corpus_dir), "fingerprint": identity["corpus"]},
+        "model": _shared_config(curriculum, tokenizer).to_dict(),
+        "tokenizer": _recorded(tokenizer_dir, tokenizer.fingerprint),
+        "corpus": corpus_dir and _recorded(corpus_dir, _corpus_fingerprint(corpus_dir)),
         "task_feature_lengths": _recorded_lengths(curriculum),
         "mask_whole_words": mask_whole_words,
-        "instruction_files": {
-            name: {"path": os.path.abspath(path), "fingerprint": fingerprint}
-            for (name, path), fingerprint in zip(
-                (instruction_files or {}).items(), instructions.values(), strict=True
-            )
-        },
+        "instruction_files": _recorded_files(instruction_files or {}),
         "mesh": dict(partitioner.mesh.shape),
         "versions": _versions(),
         "git_revision": _git_revision(),
@@ -172,7 +157,7 @@ def train(
         model_dir=model_dir,
         program=program,
         open_batches=functools.partial(_open_batches, partitioner=partitioner),
-        identity=identity,
+        identity=_identity(run_metadata),
         metadata=run_metadata,
         schedule=schedule,
         peak_flops_per_device=peak_flops_per_device,
@@ -194,6 +179,31 @@ def _open_batches(dataset: Any, *, partitioner: Partitioner) -> Any:
 
     rows = local_rows(partitioner.mesh, partitioner.batch_axes, dataset.batch_size)
     return batches(dataset, rows=rows)
+
+
+def _recorded(path: str, fingerprint: str) -> dict[str, str]:
+    return {"path": os.path.abspath(path), "fingerprint": fingerprint}
+
+
+def _recorded_files(instruction_files: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    import tasks
+
+    fingerprints = tasks.instruction.fingerprints(instruction_files).values()
+    return {
+        name: _recorded(path, fingerprint)
+        for (name, path), fingerprint in zip(instruction_files.items(), fingerprints, strict=True)
+    }
+
+
+def _identity(run_metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what must not change while a run goes on."""
+    corpus, files = run_metadata["corpus"], run_metadata["instruction_files"]
+    return {
+        "model": without_execution_fields(run_metadata["model"]),
+        "tokenizer": run_metadata["tokenizer"]["fingerprint"],
+        **({"corpus": corpus["fingerprint"]} if corpus else {}),
+        **{f"instruction_{name}": file["fingerprint"] for name, file in files.items()},
+    }
 
 
 def _recorded_lengths(curriculum: Curriculum) -> dict[str, dict[str, int]]:

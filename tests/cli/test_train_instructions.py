@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import seqio
 
 from codet5p_jax.training.checkpoints import load_metadata
 from tests.corpora import (  # noqa: F401
@@ -115,6 +116,8 @@ def test_instructions_need_no_corpus_and_their_file_is_the_runs_identity(
     identity = json.loads((tmp_path / "run" / "run.json").read_text())
     assert set(identity) == {"model", "tokenizer", "instruction_say"}
     instructions.write_text(json.dumps([{"instruction": f"{i}", "output": "b"} for i in range(60)]))
+    seqio.TaskRegistry.reset()  # as in another process
+    seqio.MixtureRegistry.reset()
     code, _, error = train(_t5(tokenizer), tokenizer_dir)
     assert code == 2 and "instruction_say: it holds '" in error
 
