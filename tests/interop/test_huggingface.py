@@ -15,7 +15,6 @@ from codet5p_jax.interop.huggingface import (
     import_model,
 )
 from codet5p_jax.interop.model_card import Provenance
-from codet5p_jax.interop.model_tokenizer import fitting_tokenizer
 from codet5p_jax.models.codet5p import CodeT5p
 from codet5p_jax.models.sizes import model_config
 from codet5p_jax.tokenizer import CodeTokenizer
@@ -400,16 +399,6 @@ def test_a_folder_with_other_files_is_not_replaced(exported, config, random_para
     ):
         export_model(random_params(config), config, tokenizer=tokenizer, out_dir=exported)
     assert (exported / "thesis.tex").exists()
-
-
-def test_task_tokens_are_added_where_the_vocabulary_has_them(tokenizer):
-    assert fitting_tokenizer(tokenizer, 393).has_task_tokens
-    assert not fitting_tokenizer(tokenizer, 390).has_task_tokens
-
-
-def test_a_tokenizer_of_another_size_is_an_error(tokenizer):
-    with pytest.raises(ValueError, match=r"390 ids \(393 with task tokens\) but .* 32,100 rows"):
-        fitting_tokenizer(tokenizer, 32_100)
 
 
 def test_an_encoder_alone_is_no_t5_export(tmp_path, config, random_params, tokenizer):
