@@ -10,8 +10,8 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from codet5p_jax.decoding.generate import generate
-from codet5p_jax.decoding.prompts import continue_in_both
-from codet5p_jax.instruction_prompt import alpaca_prompt
+from codet5p_jax.decoding.prompts import read_by_both
+from codet5p_jax.instruction_prompt import END_OF_PROMPT, alpaca_prompt
 from codet5p_jax.models.padding import padded
 from codet5p_jax.tokenizer import Tokenizer
 from codet5p_jax.training.program import Program
@@ -31,29 +31,32 @@ def answer_writer(
 ) -> Callable[[PyTree, int], None]:
     """Returns what writes the likeliest answers of given parameters, and the step, to a file.
 
+    A prompt longer than the streams of `program` have room for loses the end of its text, as there.
+
     Args:
         program: Whose model answers, on its mesh.
         tokenizer: Of the model.
         instruction_files: Name -> file; the first held-out instructions of each are asked.
         path: Where answers go; None computes them alone, with the other processes.
-        count: Instructions.
+        count: Instructions; 1 or more.
         max_length: Tokens of an answer at most.
 
     Raises:
-        ValueError: Nothing is held out.
+        ValueError: Nothing is held out, or `count` is below 1.
     """
     from codet5p_jax.data.instruction import held_out_instructions
 
+    if count < 1:
+        raise ValueError(f"EVAL_SAMPLES is {count}; set it to 0 for no answers, or to a count.")
     records = held_out_instructions(instruction_files, count)
     if not records:
         raise ValueError(
             f"Of the instructions of {', '.join(instruction_files.values())} none is held out, so "
             "none can be answered while the model is tuned. Set EVAL_SAMPLES = 0, or give more."
         )
-    prompts = [
-        continue_in_both(alpaca_prompt(record["instruction"], record["input"]), tokenizer)
-        for record in records
-    ]
+    asked = [alpaca_prompt(record["instruction"], record["input"]) for record in records]
+    longest = _longest_prompt(program, tokenizer)
+    prompts = [read_by_both(_shortened(text, longest, tokenizer), tokenizer) for text in asked]
     inputs = padded([prompt.encoder_input_tokens for prompt in prompts], pad_id=tokenizer.pad_id)
     starts = [prompt.decoder_prompt for prompt in prompts]
     whole = NamedSharding(program.partitioner.mesh, PartitionSpec())
@@ -77,9 +80,31 @@ def answer_writer(
             new = row[len(start) : len(start) + max_length].tolist()
             line = {"step": step, **record, "answer": tokenizer.decode(new)}
             lines.append(json.dumps(line, ensure_ascii=False))
-        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        partial.replace(path)  # at once: a killed run leaves whole lines, which the next one reads
 
     return write
+
+
+def _longest_prompt(program: Program, tokenizer: Tokenizer) -> int | None:
+    """Returns the tokens of a prompt that the inputs of all streams have room for."""
+    lengths = [
+        stream.dataset.task_feature_lengths["inputs"]
+        for phase in program.curriculum.phases
+        for stream in phase.streams
+        if "inputs" in getattr(stream.dataset, "task_feature_lengths", {})
+    ]
+    return min(lengths) - sum(map(len, tokenizer.prompt_bounds)) if lengths else None
+
+
+def _shortened(prompt: str, longest: int | None, tokenizer: Tokenizer) -> list[int]:
+    """Returns the ids of a prompt, without the end of its text if there are more than `longest`."""
+    ids = tokenizer.encode(prompt)
+    if longest is None or len(ids) <= longest:
+        return ids
+    last = tokenizer.encode(END_OF_PROMPT)
+    return ids[: max(0, longest - len(last))] + last
 
 
 def _lines_before(path: pathlib.Path, step: int) -> list[str]:

@@ -16,7 +16,7 @@ text. `instruct` does it with Alpaca's prompt for an instruction.
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from codet5p_jax.instruction_prompt import alpaca_prompt
 from codet5p_jax.tokenizer import NUM_SENTINELS, Tokenizer
@@ -57,7 +57,12 @@ def continue_text(text: str, tokenizer: Tokenizer) -> Prompt:
 
 def continue_in_both(text: str, tokenizer: Tokenizer) -> Prompt:
     """Asks for the same, with `text` in the encoder, too."""
-    ids = tuple(tokenizer.encode(text))
+    return read_by_both(tokenizer.encode(text), tokenizer)
+
+
+def read_by_both(ids: Sequence[int], tokenizer: Tokenizer) -> Prompt:
+    """Asks for what follows `ids`, which both halves read."""
+    ids = tuple(ids)
     before, after = tokenizer.prompt_bounds
     return Prompt(
         encoder_input_tokens=(*before, *ids, *after),

@@ -3,13 +3,17 @@
 import dataclasses
 import functools
 import json
+import types
 
 import jax
+import numpy as np
 import optax
 import pytest
 from flax import linen as nn
 
 from codet5p_jax.cli.instruction_answers import answer_writer
+from codet5p_jax.decoding.generate import generate
+from codet5p_jax.instruction_prompt import END_OF_PROMPT, alpaca_prompt
 from codet5p_jax.loaded_model import LoadedModel
 from codet5p_jax.models.codet5p import CodeT5p, fresh_params
 from codet5p_jax.models.sizes import model_config
@@ -78,6 +82,61 @@ def test_a_run_that_goes_back_writes_its_later_steps_anew(
     for step in (10, 20, 30, 20):
         write(params, step)
     assert [line["step"] for line in _lines(path)] == [10, 20]
+
+
+def test_a_prompt_that_is_longer_than_in_training_is_cut_as_there(program, tokenizer, tmp_path):
+    """Its words ask for the response still; without that, memory would grow with its square."""
+    (stream,) = program.curriculum.phases[0].streams
+    lengths = types.SimpleNamespace(task_feature_lengths={"inputs": 300, "targets": 9})
+    phase = Phase(name="a", steps=1, streams=[dataclasses.replace(stream, dataset=lengths)])
+    short = dataclasses.replace(program, curriculum=Curriculum(phases=[phase]))
+    records = [
+        {"instruction": f"{n}", "input": "x = 1\n" * 90_000, "output": "x"} for n in range(60)
+    ]
+    (tmp_path / "long.json").write_text(json.dumps(records))
+    path, files = tmp_path / "answers.jsonl", {"a": str(tmp_path / "long.json")}
+    write = answer_writer(short, tokenizer, files, path=path, count=1, max_length=3)
+    params = nn.unbox(jax.jit(functools.partial(fresh_params, program.model))(jax.random.key(1)))
+    write(params, 1)
+    (line,) = _lines(path)
+    before, after = tokenizer.prompt_bounds
+    end = tokenizer.encode(END_OF_PROMPT)
+    kept = tokenizer.encode(alpaca_prompt(line["instruction"], line["input"]))
+    prompt = [*kept[: 300 - len(before) - len(after) - len(end)], *end]
+    tokens = generate(
+        program.model,
+        params,
+        np.array([[*before, *prompt, *after]], np.int32),
+        max_length=len(tokenizer.target_prefix) + len(prompt) + 3,
+        prompt=np.array([[*tokenizer.target_prefix, *prompt]], np.int32),
+    ).tokens
+    assert line["answer"] == tokenizer.decode(np.asarray(tokens)[0, -3:].tolist())
+
+
+def test_fewer_than_none_are_an_error(program, tokenizer, instruction_file):
+    files = {"a": instruction_file}
+    with pytest.raises(ValueError, match=r"EVAL_SAMPLES is -1; set it to 0 for no answers"):
+        answer_writer(program, tokenizer, files, path=None, count=-1, max_length=2)
+
+
+def test_a_write_that_fails_leaves_what_was_there(
+    program, tokenizer, instruction_file, tmp_path, monkeypatch
+):
+    path, files = tmp_path / "answers.jsonl", {"a": instruction_file}
+    write = answer_writer(program, tokenizer, files, path=path, count=1, max_length=2)
+    params = nn.unbox(jax.jit(functools.partial(fresh_params, program.model))(jax.random.key(1)))
+    write(params, 1)
+    before = path.read_text()
+
+    def full_disk(self, text, encoding):
+        with open(self, "w", encoding=encoding) as file:
+            file.write(text[:9])
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_text", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        write(params, 2)
+    assert path.read_text() == before
 
 
 def test_a_process_without_a_file_writes_none(program, tokenizer, instruction_file, tmp_path):
