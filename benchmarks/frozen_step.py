@@ -26,7 +26,7 @@ def serve_steps(arguments: argparse.Namespace) -> None:
     import optax
 
     from codet5p_jax.models.codet5p import CodeT5p
-    from codet5p_jax.models.encoder_decoder import computing
+    from codet5p_jax.models.encoder_decoder import with_execution_fields
     from codet5p_jax.objectives.seq2seq import Seq2SeqObjective
     from codet5p_jax.training.curriculum import Curriculum, Phase, Stream
     from codet5p_jax.training.optimizer import adamw
@@ -36,7 +36,7 @@ def serve_steps(arguments: argparse.Namespace) -> None:
 
     frozen = arguments.serve == "frozen"
     policy = jax.checkpoint_policies.nothing_saveable if arguments.remat else None
-    config = computing(
+    config = with_execution_fields(
         model_config(arguments.divisor), dtype=jnp.dtype(arguments.dtype).type, remat_policy=policy
     )
     objective = Seq2SeqObjective(model=CodeT5p(config), chunk_length=arguments.length // 4)

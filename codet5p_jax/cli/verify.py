@@ -20,7 +20,7 @@ from codet5p_jax.interop.model_tokenizer import models_tokenizer
 from codet5p_jax.interop.transformers_model import TransformersModel
 from codet5p_jax.interop.verification import TOLERANCE, Comparison, Verdict, verify
 from codet5p_jax.models.codet5p import CodeT5p
-from codet5p_jax.models.encoder_decoder import ModelConfig, computing
+from codet5p_jax.models.encoder_decoder import ModelConfig, with_execution_fields
 from codet5p_jax.typing import PyTree
 
 Tokens = Int[np.ndarray, "batch length"]
@@ -85,7 +85,7 @@ class OurModel:
 
     def __init__(self, params: PyTree, config: ModelConfig):
         """Puts `params` on the device; execution options of the config that round are undone."""
-        config = computing(config, dtype=jnp.float32)
+        config = with_execution_fields(config, dtype=jnp.float32)
         self._model = CodeT5p(config)
         self._params = jax.tree.map(jnp.asarray, params)
         self._apply = jax.jit(self._model.apply, static_argnames="method")

@@ -15,7 +15,6 @@ from codet5p_jax.models.codegen import CodeGenConfig
 from codet5p_jax.models.encoder_decoder import EncoderDecoderConfig
 
 GROUPS = 4  # of heads in a fused projection
-CROSS_LAYERS = "cross_layers"
 
 _SELF_ATTENTION = {"attn.qkv_proj": ("query", "value", "key")}
 _CROSS_ATTENTION = {
@@ -119,7 +118,7 @@ def _stack(
     if lower:
         yield from _layers(side, "layers", theirs, config)
     if cross_attention_layers:
-        yield from _layers(side, CROSS_LAYERS, theirs, config, first_layer=lower, crosses=crosses)
+        yield from _layers(side, "cross_layers", theirs, config, first_layer=lower, crosses=crosses)
     yield from _norm(f"{side}/final_norm", f"{theirs}ln_f", (f"{side}_embed",))
 
 

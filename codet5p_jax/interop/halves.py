@@ -30,8 +30,6 @@ from codet5p_jax.models.config import T5Config
 from codet5p_jax.models.encoder_decoder import HalfConfig
 from codet5p_jax.models.vocabulary import padded_rows
 
-SIDES = ("encoder", "decoder")
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Family(ModelClass):

@@ -182,7 +182,7 @@ def config_from_dict(values: Mapping[str, Any]) -> ModelConfig:
     return T5Config.from_dict(values)
 
 
-def computing(config: ModelConfig, **fields: Any) -> ModelConfig:
+def with_execution_fields(config: ModelConfig, **fields: Any) -> ModelConfig:
     """Returns `config` with other execution fields, such as the dtype, in all its parts."""
     if isinstance(config, T5Config):
         return dataclasses.replace(config, **fields)

@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from codet5p_jax.models.codet5p import abstract_params
 from codet5p_jax.models.config import T5Config
-from codet5p_jax.models.encoder_decoder import computing, config_from_dict
+from codet5p_jax.models.encoder_decoder import config_from_dict, with_execution_fields
 from codet5p_jax.models.layers import gelu_new
 from codet5p_jax.models.sizes import MODELS, model_config
 
@@ -57,7 +57,7 @@ def test_activation_follows_the_gate_unless_given():
 @pytest.mark.parametrize("name", MODELS)
 def test_a_config_survives_json(name):
     policy = jax.checkpoint_policies.dots_saveable
-    config = computing(MODELS[name], dtype=jnp.bfloat16, remat_policy=policy)
+    config = with_execution_fields(MODELS[name], dtype=jnp.bfloat16, remat_policy=policy)
     assert config.dtype == jnp.bfloat16
     assert config_from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
