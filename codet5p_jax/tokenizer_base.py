@@ -108,7 +108,9 @@ class Tokenizer(abc.ABC):
         directory = pathlib.Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         merges = "".join(f"{left} {right}\n" for left, right in self._merges)
-        self._tokenizer.save(str(directory / "tokenizer.json"))
+        # Its own `save` raises a bare Exception where the disk is full.
+        contents = self._tokenizer.to_str(pretty=True)
+        (directory / "tokenizer.json").write_text(contents, encoding="utf-8")
         (directory / "merges.txt").write_text(f"#version: 0.2\n{merges}", encoding="utf-8")
         _write_json(directory / "vocab.json", dict(sorted(self._vocab.items(), key=_by_id)))
         special = self._special_tokens_map()

@@ -5,6 +5,8 @@ import itertools
 import json
 import os
 import pathlib
+import resource
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -241,6 +243,18 @@ def test_damaged_files_are_named(saved, tmp_path):
     (tmp_path / "merges.txt").write_text("#version: 0.2\na b c\n")
     with pytest.raises(ValueError, match=r"merges\.txt:2: a merge is two entries, got 'a b c'"):
         CodeTokenizer.from_directory(tmp_path)
+
+
+def test_a_disk_that_is_full_is_an_error_of_the_system(tokenizer, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            tokenizer.save(tmp_path / "saved")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
 
 
 def test_there_are_a_hundred_sentinels(tokenizer):
