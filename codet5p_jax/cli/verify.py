@@ -4,7 +4,7 @@ import argparse
 import pathlib
 import time
 from collections.abc import Mapping
-from typing import final
+from typing import Any, final
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,10 @@ from codet5p_jax.interop.folders import write_json
 from codet5p_jax.interop.model_tokenizer import models_tokenizer
 from codet5p_jax.interop.transformers_model import TransformersModel
 from codet5p_jax.interop.verification import TOLERANCE, Comparison, Verdict, verify
-from codet5p_jax.models.codet5p import CodeT5p
+from codet5p_jax.models.codet5p import CodeT5p, language_model_paths
+from codet5p_jax.models.decoder_only import DecoderOnlyDecoder, language_model_params
 from codet5p_jax.models.encoder_decoder import ModelConfig, with_execution_fields
+from codet5p_jax.models.masks import decoder_mask
 from codet5p_jax.typing import PyTree
 
 Tokens = Int[np.ndarray, "batch length"]
@@ -92,6 +94,7 @@ class OurModel:
         self._vocab_size = config.vocab_size
         can = {
             "generate": config.num_decoder_layers > 0,
+            "continue": bool(language_model_paths(config, params)),
             "embed": config.projection_dim is not None,
             "match": config.matching_head,
         }
@@ -123,6 +126,16 @@ class OurModel:
             )
         rows = zip(generated.tokens.tolist(), generated.lengths.tolist(), strict=True)
         return [tokens[:length] for tokens, length in rows]
+
+    def language_model_logits(self, tokens: Tokens) -> Float[np.ndarray, "batch length vocab"]:
+        """Returns the logits of the decoder without encoder and cross-attention."""
+        config: Any = self._model.config  # of a decoder-only decoder: else it cannot continue
+        model = DecoderOnlyDecoder(config.decoder)
+        params = {"params": language_model_params(self._params["decoder"])}
+        with jax.default_matmul_precision("highest"):
+            hidden: Any = model.apply(params, jnp.asarray(tokens), mask=decoder_mask())[0]
+            logits = model.apply(params, hidden, method="logits")
+        return np.asarray(logits)[..., : self._vocab_size]
 
     def embed(self, tokens: Tokens) -> Float[np.ndarray, "batch projection"]:
         """Returns one vector of unit norm per row."""

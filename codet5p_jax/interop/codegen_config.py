@@ -115,6 +115,17 @@ def to_huggingface(config: EncoderDecoderConfig) -> dict[str, Any]:
     }
 
 
+def language_model_to_huggingface(config: EncoderDecoderConfig) -> dict[str, Any]:
+    """Returns what config.json holds of the decoder's language model, a CodeGenForCausalLM.
+
+    Raises:
+        ValueError: The decoder is no CodeGen, or one that the released class cannot compute.
+    """
+    described = _side(_codegen("decoder", config.decoder))
+    ids = {"bos_token_id": config.start_id, "eos_token_id": config.eos_id}
+    return {**described, "model_type": "codegen", **ids}
+
+
 def from_huggingface(contents: Contents, source: str = "config.json") -> EncoderDecoderConfig:
     """Returns our config of a CodeT5+ of two CodeGens.
 

@@ -58,7 +58,9 @@ class Format(ModelClass):
         config_class: Class of the config, where transformers lacks it: exports carry it and
             `architecture` in configuration_<model_type>.py and modeling_<model_type>.py.
         further_auto_classes: Others that load it, where exports carry the code.
-        does: What the model is asked for: "generate", "embed", "match".
+        does: What the model is asked for: "generate", "embed", "match", or "continue", of a
+            decoder's language model alone.
+        is_whole: Whether it holds all of a model, so that it can be imported.
         holds: Class of our configs of such models.
         to_huggingface: Our config -> the rest of config.json. Raises ValueError if the format
             cannot hold such a model.
@@ -77,6 +79,7 @@ class Format(ModelClass):
     config_class: str | None = None
     further_auto_classes: tuple[str, ...] = ()
     does: frozenset[str]
+    is_whole: bool = True
     holds: type = T5Config
     to_huggingface: Callable[[Config], dict[str, Any]]
     from_huggingface: Callable[[Contents, str], Config]

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from codet5p_jax.interop.codegen_format import CODEGEN
 from codet5p_jax.interop.codet5p_format import CODET5P
 from codet5p_jax.interop.folders import (
     DEFAULT_SHARD_BYTES,
@@ -36,7 +37,7 @@ from codet5p_jax.interop.tensors import LazyTensor
 from codet5p_jax.tokenizer import Tokenizer
 
 FORMATS: Mapping[str, Format] = {
-    record.name: record for record in (T5, EMBEDDING, BIMODAL, CODET5P)
+    record.name: record for record in (T5, EMBEDDING, BIMODAL, CODET5P, CODEGEN)
 }
 _HALF = " A CodeGen or Llama alone is half of a model: make one of it with `codet5p init`."
 
@@ -178,11 +179,22 @@ def described(folder: str | os.PathLike, contents: Contents) -> tuple[Format, Co
         contents: Its config.json, of `read_config`.
 
     Raises:
+        ValueError: It is of no format supported here, or holds half of a model.
+    """
+    record = format_of(folder, contents)
+    if not record.is_whole:
+        raise ValueError(f"{folder} holds a {record.architecture}.{_HALF}")
+    return record, record.from_huggingface(contents, str(pathlib.Path(folder) / "config.json"))
+
+
+def format_of(folder: str | os.PathLike, contents: Contents) -> Format:
+    """Returns the format of a folder; see `described`.
+
+    Raises:
         ValueError: It is of no format supported here.
     """
     source = str(pathlib.Path(folder) / "config.json")
-    record = detected(contents, FORMATS.values(), source=source, way_out=_HALF)
-    return record, record.from_huggingface(contents, source)
+    return detected(contents, FORMATS.values(), source=source, way_out=_HALF)
 
 
 def read_config(folder: str | os.PathLike) -> dict[str, Any]:

@@ -103,7 +103,8 @@ def _joined(path: str, name: str) -> str:
 
 
 def _front_matter(format: Format) -> str:
-    task = "text2text-generation" if "generate" in format.does else "feature-extraction"
+    tasks = {"generate": "text2text-generation", "continue": "text-generation"}
+    task = next((tag for does, tag in tasks.items() if does in format.does), "feature-extraction")
     return f"---\nlibrary_name: transformers\ntags:\n- code\n- codet5p\n- {task}\n---"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from codet5p_jax.interop.formats import Format
-from codet5p_jax.interop.huggingface import described, read_config
+from codet5p_jax.interop.huggingface import format_of, read_config
 
 Tokens = Int[np.ndarray, "batch length"]
 
@@ -20,7 +20,7 @@ class TransformersModel:
     """The model and the tokenizer of a folder; see `verification.Model`.
 
     Attributes:
-        does: What it can be asked for: "generate", "embed", "match".
+        does: What it can be asked for; see `Format`.
         format: The format of the folder.
         problems: What transformers reported on loading, such as missing or unexpected tensors.
         versions: Name -> version of torch and transformers.
@@ -42,7 +42,7 @@ class TransformersModel:
                 "`codet5p export --model_dir=MODEL_DIR --out=DIR`."
             )
         contents = read_config(folder)
-        self.format, _ = described(folder, contents)
+        self.format = format_of(folder, contents)
         self.does = self.format.does
         _check_code(folder, self.format)
         self.versions = {"torch": torch.__version__, "transformers": transformers.__version__}
@@ -61,6 +61,8 @@ class TransformersModel:
 
     def token_embeddings(self) -> Mapping[str, Float[np.ndarray, "vocab width"]]:
         """Returns the token embedding of each side."""
+        if "continue" in self.does:
+            return {"decoder": self._model.get_input_embeddings().weight.detach().numpy()}
         sides = ("encoder", "decoder") if "generate" in self.does else ("encoder",)
         tables = {side: getattr(self._model, side).get_input_embeddings() for side in sides}
         return {side: table.weight.detach().numpy() for side, table in tables.items()}
@@ -95,6 +97,11 @@ class TransformersModel:
             num_beams=1,
         )
         return [_until_eos(row[1:], len(prompt), self._eos_id) for row in generated.tolist()]
+
+    def language_model_logits(self, tokens: Tokens) -> Float[np.ndarray, "batch length vocab"]:
+        """Returns the logits at every position; padding is at the end, in nobody's past."""
+        with self._torch.no_grad():
+            return self._model(input_ids=self._tensor(tokens)).logits.numpy()
 
     def embed(self, tokens: Tokens) -> Float[np.ndarray, "batch projection"]:
         """Returns one vector of unit norm per row."""

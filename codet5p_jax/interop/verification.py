@@ -72,6 +72,9 @@ class Model(Protocol):
     def greedy(self, encoder_input_tokens: np.ndarray, *, max_length: int) -> list[list[int]]:
         """Generate: returns the likeliest tokens of each row, up to and with `</s>`."""
 
+    def language_model_logits(self, tokens: np.ndarray) -> np.ndarray:
+        """Continue: returns logits [batch, length, vocab] of the decoder's language model."""
+
     def embed(self, tokens: np.ndarray) -> np.ndarray:
         """Embed: returns one vector of unit norm per row."""
 
@@ -280,6 +283,15 @@ def _compare_generation(
         }
 
 
+def _compare_language_models(
+    ours: Model, theirs: Model, rows: Rows, inputs: Tokens, **_: Any
+) -> Iterator[dict[str, Any]]:
+    our_logits = ours.language_model_logits(inputs)
+    their_logits = theirs.language_model_logits(inputs)
+    for i, row in enumerate(rows):
+        yield {"logits": _difference(our_logits[i, : len(row)], their_logits[i, : len(row)])}
+
+
 def _compare_embeddings(
     ours: Model, theirs: Model, rows: Rows, inputs: Tokens, **_: Any
 ) -> Iterator[dict[str, Any]]:
@@ -299,6 +311,7 @@ def _compare_matching(
 
 _COMPARE: Mapping[str, Callable[..., Iterator[dict[str, Any]]]] = {
     "generate": _compare_generation,
+    "continue": _compare_language_models,
     "embed": _compare_embeddings,
     "match": _compare_matching,
 }

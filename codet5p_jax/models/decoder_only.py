@@ -23,6 +23,7 @@ from codet5p_jax.models.masks import AnyArray, AttentionMask, Segments
 from codet5p_jax.models.positions import positions_in_segments
 from codet5p_jax.models.rotary import Phases, rotary_phases
 from codet5p_jax.models.scanned import scanned_layers
+from codet5p_jax.typing import PyTree
 
 RESIDUAL_AXES = ("batch", "length", "activation_embed")
 
@@ -185,6 +186,22 @@ class Stack(nn.Module):
             x, upper = self.cross_layers(x, upper, context)
         moved = None if cache is None else StackCache(layers=lower, cross_layers=upper)
         return self.final_norm(x), moved
+
+
+def language_model_params(params: PyTree) -> PyTree:
+    """Returns the parameters of a decoder as those of one without layers of cross-attention.
+
+    Args:
+        params: Of a `DecoderOnlyDecoder`; frozen or trained.
+    """
+    rest = {name: value for name, value in params.items() if name != "cross_layers"}
+    if "cross_layers" not in params:
+        return rest
+    upper = {k: v for k, v in params["cross_layers"].items() if k != "cross_attention"}
+    if "layers" not in rest:
+        return {**rest, "layers": upper}
+    joined = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), rest["layers"], upper)
+    return {**rest, "layers": joined}
 
 
 class StackCache(struct.PyTreeNode):

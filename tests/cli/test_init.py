@@ -10,10 +10,12 @@ import ml_dtypes
 import numpy as np
 import pytest
 from flax import traverse_util
+from safetensors.numpy import save_file
 
 from codet5p_jax.checkpoint import load_checkpoint
 from codet5p_jax.cli import gin_config
 from codet5p_jax.cli.init import model_gin
+from codet5p_jax.interop.folders import read_tensors
 from codet5p_jax.loaded_model import load_model
 from codet5p_jax.models.codegen import CodeGenConfig
 from codet5p_jax.models.codet5p import CodeT5p
@@ -190,3 +192,35 @@ def test_the_gin_file_describes_the_model_that_was_made(tmp_path, encoder, decod
     gin_config.parse(gin_files=["models/codet5p_2b.gin", str(tmp_path / "model.gin")], bindings=[])
     model = gin.query_parameter("MODEL/gin.macro.value").scoped_configurable_fn()
     assert model.config.to_dict() == config.to_dict()
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_the_language_model_of_a_decoder_comes_out_as_it_went_in(codet5p, folders, layers):
+    _init(codet5p, folders, f"--cross_attention_layers={layers}")
+    start, out = folders / "start", folders / "alone"
+    code, told, error = codet5p(
+        "export", f"--model_dir={start}", "--format=codegen", f"--out={out}"
+    )
+    assert code == 0, error
+    assert "encoder_to_decoder/kernel" in told  # left out, and said so
+    exported = {tensor.name: tensor.read() for tensor in read_tensors(out)}
+    given = {tensor.name: tensor.read() for tensor in read_tensors(folders / "large")}
+    assert exported.keys() == given.keys()
+    for name, tensor in given.items():
+        np.testing.assert_array_equal(exported[name], tensor.astype(ml_dtypes.bfloat16), name)
+    code, told, error = codet5p("verify", f"--export={out}", f"--model_dir={start}")
+    assert code == 0 and "PASSED" in told, told + error
+    code, _, error = codet5p("import", f"--from={out}", f"--out={folders / 'again'}")
+    assert code == 2 and "CodeGenForCausalLM" in error and "codet5p init" in error
+
+
+def test_verify_finds_another_language_model(codet5p, folders):
+    _init(codet5p, folders)
+    start, out = folders / "start", folders / "alone"
+    codet5p("export", f"--model_dir={start}", "--format=codegen", f"--out={out}")
+    tensors = {tensor.name: tensor.read() for tensor in read_tensors(out)}
+    name = "transformer.h.1.attn.qkv_proj.weight"
+    tensors[name] = np.roll(tensors[name], 6, axis=0)
+    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+    code, told, _ = codet5p("verify", f"--export={out}", f"--model_dir={start}")
+    assert code == 1 and "FAILED" in told
