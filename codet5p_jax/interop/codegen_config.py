@@ -29,6 +29,14 @@ _LLAMA = {
     "layer_norm_epsilon": "rms_norm_eps",
 }
 _LLAMA_OPTIONAL = {"num_kv_heads": "num_key_value_heads", "head_dim": "head_dim"}
+_WHOLE = {
+    "cross_attention_layers": "n_cross_attention_layers",
+    "pad_id": "pad_token_id",
+    "start_id": "decoder_start_token_id",
+    "eos_id": "eos_token_id",
+    "clm_id": "clm_token_id",
+    "match_id": "match_token_id",
+}
 _ROTARY_BASE = 10_000.0  # of CodeGen
 
 
@@ -157,16 +165,16 @@ def from_huggingface(contents: Contents, source: str = "config.json") -> Encoder
     start = contents.get("decoder_start_token_id", EncoderDecoderConfig.start_id)
     eos = contents.get("eos_token_id", their_decoder.get("eos_token_id", start))
     pad = contents.get("pad_token_id")
-    return EncoderDecoderConfig(
-        encoder=encoder,
-        decoder=decoder,
-        cross_attention_layers=their_decoder.get("n_cross_attention_layers") or 1,
-        pad_id=EncoderDecoderConfig.pad_id if pad in (None, eos) else pad,
-        start_id=start,
-        eos_id=eos,
-        clm_id=contents.get("clm_token_id", EncoderDecoderConfig.clm_id),
-        match_id=contents.get("match_token_id", EncoderDecoderConfig.match_id),
-    )
+    values = {
+        "n_cross_attention_layers": their_decoder.get("n_cross_attention_layers") or 1,
+        "pad_token_id": EncoderDecoderConfig.pad_id if pad in (None, eos) else pad,
+        "decoder_start_token_id": start,
+        "eos_token_id": eos,
+        "clm_token_id": contents.get("clm_token_id", EncoderDecoderConfig.clm_id),
+        "match_token_id": contents.get("match_token_id", EncoderDecoderConfig.match_id),
+    }
+    copied = copied_values(values, _WHOLE, config=EncoderDecoderConfig, source=source)
+    return EncoderDecoderConfig(encoder=encoder, decoder=decoder, **copied)
 
 
 def generation_config(config: EncoderDecoderConfig) -> dict[str, Any]:

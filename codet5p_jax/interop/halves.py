@@ -125,7 +125,7 @@ class Half:
     tensors: Sequence[LazyTensor]
 
     @property
-    def fingerprint(self) -> str:
+    def layout(self) -> str:
         """First 16 hex digits of the SHA-256 of names, shapes and dtypes of the tensors."""
         listed = sorted((t.name, list(t.shape), str(t.dtype)) for t in self.tensors)
         return hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16]

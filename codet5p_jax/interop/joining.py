@@ -53,7 +53,7 @@ class Joined:
             half.side: {
                 "name": half.folder.resolve().name,
                 "architecture": half.family.architecture,
-                "weights": half.fingerprint,
+                "layout": half.layout,
                 "new_rows": self.new_rows[half.side],
             }
             for half in (self.encoder, self.decoder)

@@ -119,6 +119,11 @@ _UNTRAINED = (
     "al. 2023, arXiv 2305.07922, section 3.3) and not trained yet: what joins them is random."
 )
 
+_PART = (
+    "The language model of a decoder of CodeT5+ (Wang et al. 2023, arXiv 2305.07922, section 3.3)\n"
+    "alone, written by codet5p_jax. Where it was frozen, it is the model that it was made of."
+)
+
 _PROMPT = f"""
 ## Instructions
 
@@ -132,10 +137,14 @@ It was tuned to answer instructions in this prompt, which the encoder and the de
 
 def _introduction(config: Config, format: Format, provenance: Provenance) -> str:
     rows = {"architecture": format.architecture, **format.summary(config)}
-    return f"# {provenance.name}\n\n{_origin(provenance)}\n\n" + _table(("", ""), rows.items())
+    return f"# {provenance.name}\n\n{_origin(provenance, format)}\n\n" + _table(
+        ("", ""), rows.items()
+    )
 
 
-def _origin(provenance: Provenance) -> str:
+def _origin(provenance: Provenance, format: Format) -> str:
+    if not format.is_whole:
+        return _PART
     if provenance.imported_from is not None:
         return _imported(provenance)
     if provenance.halves and provenance.steps == 0:

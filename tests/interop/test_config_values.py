@@ -62,3 +62,18 @@ def test_so_are_those_that_may_be_missing(family, key, value):
 def test_a_half_that_is_no_object_is_missing():
     with pytest.raises(ValueError, match=r"config\.json lacks encoder; is it the"):
         codegen_config.from_huggingface({"encoder": [1], "decoder": CODEGEN}, "config.json")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("eos_token_id", [1, 2]), ("pad_token_id", "z"), ("clm_token_id", 1.5)]
+)
+def test_ids_of_a_whole_model_are_whole_numbers(key, value):
+    contents = {"encoder": CODEGEN, "decoder": CODEGEN, key: value}
+    with pytest.raises(ValueError, match=rf"config\.json has {key}=.*, expected a whole number"):
+        codegen_config.from_huggingface(contents, "config.json")
+
+
+def test_so_is_the_number_of_layers_with_cross_attention():
+    decoder = {**CODEGEN, "n_cross_attention_layers": "1"}
+    with pytest.raises(ValueError, match="n_cross_attention_layers='1', expected a whole number"):
+        codegen_config.from_huggingface({"encoder": CODEGEN, "decoder": decoder})
