@@ -48,7 +48,7 @@ CODET5P = Format(
 ```python
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("PATH_OF_THIS_FOLDER")
+tokenizer = AutoTokenizer.from_pretrained("PATH_OF_THIS_FOLDER", trust_remote_code=True)
 model = AutoModelForSeq2SeqLM.from_pretrained("PATH_OF_THIS_FOLDER", trust_remote_code=True)
 inputs = tokenizer("def mean(values):\\n    return", return_tensors="pt")
 outputs = model.generate(

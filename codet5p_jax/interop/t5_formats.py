@@ -93,7 +93,7 @@ EMBEDDING = Format(
 ```python
 from transformers import AutoModel, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("PATH_OF_THIS_FOLDER")
+tokenizer = AutoTokenizer.from_pretrained("PATH_OF_THIS_FOLDER", trust_remote_code=True)
 model = AutoModel.from_pretrained("PATH_OF_THIS_FOLDER", trust_remote_code=True)
 inputs = tokenizer(["def mean(values):", "Returns the mean."], padding=True, return_tensors="pt")
 embeddings = model(input_ids=inputs.input_ids, attention_mask=inputs.attention_mask)
@@ -124,7 +124,7 @@ BIMODAL = Format(
 ```python
 from transformers import AutoModel, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("PATH_OF_THIS_FOLDER")
+tokenizer = AutoTokenizer.from_pretrained("PATH_OF_THIS_FOLDER", trust_remote_code=True)
 model = AutoModel.from_pretrained("PATH_OF_THIS_FOLDER", trust_remote_code=True)
 text = tokenizer("Returns the mean.", return_tensors="pt").input_ids
 code = tokenizer("def mean(values):\\n    return sum(values) / len(values)", return_tensors="pt")

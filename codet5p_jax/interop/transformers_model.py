@@ -46,14 +46,16 @@ class TransformersModel:
         self.does = self.format.does
         _check_code(folder, self.format)
         self.versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+        # Of the tokenizer too: it reads the config, and without trust asks on the terminal.
+        trusted = bool(self.format.model_files)
         model, info = getattr(transformers, self.format.auto_class).from_pretrained(
-            folder,
-            output_loading_info=True,
-            trust_remote_code=bool(self.format.model_files),
+            folder, output_loading_info=True, trust_remote_code=trusted
         )
         self.problems = [f"{kind}: {name}" for kind, names in info.items() for name in names]
         self._model = model.float().eval()
-        self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        self._tokenizer = transformers.AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=trusted
+        )
         self._torch = torch
         self._pad_id = contents.get("pad_token_id", 0)
         self._start_id = contents.get("decoder_start_token_id", self._pad_id)

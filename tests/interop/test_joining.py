@@ -215,12 +215,12 @@ def test_more_layers_of_cross_attention_than_layers_are_an_error(folders):
         join(folders / "small", folders / "large", cross_attention_layers=4)
 
 
-def test_the_origin_names_folders_classes_and_weights(folders):
+def test_the_origin_names_folders_classes_and_layouts(folders):
     origin = join(folders / "small", folders / "llama").origin
     assert origin["encoder"]["name"] == "small" and origin["decoder"]["name"] == "llama"
     assert origin["decoder"]["architecture"] == "LlamaForCausalLM"
-    assert len(origin["encoder"]["weights"]) == 16
-    assert origin["encoder"]["weights"] != origin["decoder"]["weights"]
+    assert len(origin["encoder"]["layout"]) == 16
+    assert origin["encoder"]["layout"] != origin["decoder"]["layout"]
     json.dumps(origin)
 
 

@@ -113,5 +113,7 @@ def test_a_card_says_how_its_format_is_loaded(config, two_codegens, format):
     assert f"| architecture | {format.architecture} |" in card
     assert f"{format.auto_class}.from_pretrained(" in card
     assert ("trust_remote_code=True" in card) == bool(format.model_files)
-    layers = "2 + 3" if "generate" in format.does else "2 + 0"
-    assert f"| layers, encoder + decoder | {layers} |" in card
+    layers = {"generate": "layers, encoder + decoder | 2 + 3", "continue": "layers | 3"}
+    expected = [layers[what] for what in layers if what in format.does]
+    assert f"| {(*expected, 'layers, encoder + decoder | 2 + 0')[0]} |" in card
+    assert ("alone, written by codet5p_jax" in card) == (not format.is_whole)
