@@ -65,6 +65,20 @@ def pair(tmp_path, random_params, tokenizer):
     return make
 
 
+@pytest.mark.parametrize("name", ["embedding", "bimodal"])
+def test_an_export_with_code_is_loaded_without_a_question(
+    tmp_path, config, random_params, tokenizer, monkeypatch, name
+):
+    """transformers asks on the terminal where it is not told to trust, of the tokenizer too."""
+    pytest.importorskip("transformers")
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or "n")
+    out = tmp_path / "out"
+    export_model(random_params(config), config, tokenizer=tokenizer, out_dir=out, format=name)
+    TransformersModel(out)
+    assert not asked
+
+
 def test_greedy_equals_transformers_for_padded_inputs(pair, any_config):
     ours, theirs = pair(any_config)  # its decoder is deeper than its encoder
     got = ours.greedy(INPUTS, max_length=LENGTH)
