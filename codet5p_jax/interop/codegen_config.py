@@ -165,8 +165,9 @@ def from_huggingface(contents: Contents, source: str = "config.json") -> Encoder
     start = contents.get("decoder_start_token_id", EncoderDecoderConfig.start_id)
     eos = contents.get("eos_token_id", their_decoder.get("eos_token_id", start))
     pad = contents.get("pad_token_id")
+    crossing = their_decoder.get("n_cross_attention_layers")
     values = {
-        "n_cross_attention_layers": their_decoder.get("n_cross_attention_layers") or 1,
+        "n_cross_attention_layers": 1 if crossing is None else crossing,
         "pad_token_id": EncoderDecoderConfig.pad_id if pad in (None, eos) else pad,
         "decoder_start_token_id": start,
         "eos_token_id": eos,

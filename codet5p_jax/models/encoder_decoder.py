@@ -66,6 +66,11 @@ class EncoderDecoderConfig:
                 f"EncoderDecoderConfig.cross_attention_layers is {self.cross_attention_layers}; it "
                 f"must be 1 to {layers}, the layers of the decoder."
             )
+        if layers is None and self.cross_attention_layers != 1:
+            raise ValueError(
+                f"EncoderDecoderConfig.cross_attention_layers is {self.cross_attention_layers}, but "
+                "a T5's decoder attends to the encoder in all of its layers; leave it out."
+            )
         for name in ("pad_id", "start_id", "eos_id", "clm_id", "match_id"):
             if not 0 <= getattr(self, name) < self.vocab_size:
                 raise ValueError(

@@ -259,6 +259,8 @@ def test_a_config_survives_json(pair):
         ({"encoder": T5_DECODER}, "encoder is a T5Config of 0 encoder and 2 decoder layers"),
         ({"decoder": T5}, "decoder is a T5Config of 2 encoder and 0 decoder layers"),
         ({"cross_attention_layers": 4}, "cross_attention_layers is 4; it must be 1 to 3"),
+        ({"cross_attention_layers": 0}, "cross_attention_layers is 0; it must be 1 to 3"),
+        ({"decoder": T5_DECODER, "cross_attention_layers": 2}, "in all of its layers; leave it"),
         ({"pad_id": 128}, "pad_id is 128, but the vocabulary has 128 rows"),
     ],
 )

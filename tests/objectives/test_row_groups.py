@@ -1,6 +1,5 @@
 """Tests of codet5p_jax.objectives.row_groups."""
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np
