@@ -68,7 +68,7 @@ class EncoderDecoderConfig:
             )
         if layers is None and self.cross_attention_layers != 1:
             raise ValueError(
-                f"EncoderDecoderConfig.cross_attention_layers is {self.cross_attention_layers}, but "
+                f"EncoderDecoderConfig.cross_attention_layers is {self.cross_attention_layers}; "
                 "a T5's decoder attends to the encoder in all of its layers; leave it out."
             )
         for name in ("pad_id", "start_id", "eos_id", "clm_id", "match_id"):
