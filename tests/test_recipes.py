@@ -287,6 +287,7 @@ SLOW = [
     for name in RECIPES
     if name.startswith("quickstart") or any(size in name for size in LARGER_TWINS)
 ]
+SLOW += ["instruct_220m", "stage1_2b_py"]  # like stage1_220m_py and instruct_16b
 FROM_SCRATCH = [
     "quickstart_stage1",
     "quickstart_stage1_packed",

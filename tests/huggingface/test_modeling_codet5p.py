@@ -7,6 +7,8 @@ import pytest
 
 from tests.huggingface.model_folders import CODET5P, SIDE, randomize, write_weights
 
+pytestmark = pytest.mark.slow  # `make test-hf` runs them, in two environments
+
 INPUTS = [[11, 12, 13, 14, 15, 16], [21, 22, 23, 91, 91, 91], [31, 32, 91, 91, 91, 91]]
 TARGETS = [[90, 41, 42, 43, 44], [90, 51, 52, 53, 54], [90, 61, 62, 63, 64]]
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}  # of float32 logits that reach some tens

@@ -4,6 +4,8 @@ import pytest
 
 from tests.huggingface.model_folders import T5, write_weights
 
+pytestmark = pytest.mark.slow  # `make test-hf` runs them, in two environments
+
 EMBEDDING = {**T5, "model_type": "codet5p_embedding", "embed_dim": 12, "is_encoder_decoder": False}
 BIMODAL = {**T5, "model_type": "codet5p_bimodal", "embed_dim": 12, "is_encoder_decoder": True}
 TEXTS = [[1, 11, 12, 13, 2], [1, 21, 2, 0, 0]]

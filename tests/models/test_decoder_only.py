@@ -32,15 +32,23 @@ ORACLES = {
     "llama_every_head": functools.partial(llama_oracle, llama_config(kv_heads=6)),
     "llama_tied": functools.partial(llama_oracle, llama_config(tied=True)),
 }
+SLOW_ORACLES = {"narrow", "as_350m", "as_6b", "llama_every_head"}  # others are like them
 LENGTHS = {"one": (1, None), "whole": (17, None), "right": (17, "right"), "left": (17, "left")}
 
 
-@pytest.fixture(scope="module", params=ORACLES.values(), ids=ORACLES.keys())
+def _params(named, slow):
+    return [
+        pytest.param(value, id=name, marks=[pytest.mark.slow] if name in slow else [])
+        for name, value in named.items()
+    ]
+
+
+@pytest.fixture(scope="module", params=_params(ORACLES, SLOW_ORACLES))
 def oracle(request):
     return request.param()
 
 
-@pytest.fixture(params=LENGTHS.values(), ids=LENGTHS.keys())
+@pytest.fixture(params=_params(LENGTHS, {"one", "whole"}))
 def rows(request):
     """Tokens [3, length] below 127 and segments, 0 on padding; 0 and 1 are tokens like others."""
     length, side = request.param

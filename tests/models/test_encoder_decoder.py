@@ -46,13 +46,20 @@ PAIRS = {
     "codegen_llama": (ENCODER, LLAMA),
     "llama_llama": (LLAMA, LLAMA),
 }
+SLOW_PAIRS = {"same_width", "codegen_t5_untied", "llama_llama"}  # others are like them
 
 
 def _config(encoder, decoder, **fields):
     return EncoderDecoderConfig(encoder=encoder, decoder=decoder, **IDS, **fields)
 
 
-@pytest.fixture(scope="module", params=PAIRS.values(), ids=PAIRS.keys())
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(pair, id=name, marks=[pytest.mark.slow] if name in SLOW_PAIRS else [])
+        for name, pair in PAIRS.items()
+    ],
+)
 def pair(request):
     """A model with heads, random parameters of which none is 0 or 1, and its config."""
     config = _config(*request.param, projection_dim=12, matching_head=True)
@@ -77,7 +84,7 @@ def _lengths(tokens):
     return np.sum(np.asarray(tokens) != PAD, axis=1)
 
 
-@pytest.fixture(scope="module", params=[1, 2, 3])
+@pytest.fixture(scope="module", params=[1, 2, pytest.param(3, marks=pytest.mark.slow)])
 def released(request):
     """A naive CodeT5+ of torch with so many layers of cross-attention, and ours."""
     naive = pytest.importorskip("tests.models.naive_codet5p")
