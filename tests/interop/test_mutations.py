@@ -15,6 +15,7 @@ from codet5p_jax.interop.transformers_model import TransformersModel
 from codet5p_jax.interop.verification import verify
 from tests.interop.conftest import T5_FORMATS
 
+CODEGEN_FORMATS = ("codet5p", "codegen")
 SHORT_TEXTS = ("def mean(values):\n    return", "x", "class Ünique:\n\tpass  # 漢字")  # quick
 ENCODER = "encoder.block.1.layer.0.SelfAttention"
 DECODER = "decoder.block.1.layer.0.SelfAttention"
@@ -165,8 +166,23 @@ CODEGENS = {
         "decoder.transformer.wte.weight", 380, 390
     ),
 }
+ALONE = SELF.removeprefix("decoder.")
+LANGUAGE_MODELS = {
+    "query and value exchanged": parts_exchanged(f"{ALONE}.qkv_proj.weight", 3, 0, 1),
+    "value and key exchanged": parts_exchanged(f"{ALONE}.qkv_proj.weight", 3, 1, 2),
+    "no groups of heads": regrouped(f"{ALONE}.qkv_proj.weight", 3),
+    "pairs apart": pairs_apart(f"{ALONE}.qkv_proj.weight", 3),
+    "out transposed": transposed(f"{ALONE}.out_proj.weight"),
+    "a bias missing": missing("transformer.h.0.mlp.fc_in.bias"),
+    "bias of the head zeroed": zeroed("lm_head.bias"),
+    "the last layer another": exchanged(
+        "transformer.h.1.mlp.fc_in.weight", "transformer.h.2.mlp.fc_in.weight"
+    ),
+    "rows of the vocabulary exchanged": rows_exchanged("transformer.wte.weight", 380, 390),
+}
 MUTATIONS = {
     "codet5p": CODEGENS,
+    "codegen": LANGUAGE_MODELS,
     "t5": mutations_of("encoder", ENCODER) | VOCABULARY | DECODERS,
     "embedding": mutations_of("encoder", ENCODER) | VOCABULARY | PROJECTION,
     "bimodal": mutations_of("encoder", ENCODER) | VOCABULARY | DECODERS | PROJECTION | MATCHING,
@@ -186,19 +202,21 @@ def square(random_params, two_codegens):
 
     t5 = dataclasses.replace(SMALL, embed_dim=24, head_dim=8, num_heads=3, num_decoder_layers=2)
     models = dict.fromkeys(T5_FORMATS, (random_params(t5), t5))
-    return {**models, "codet5p": (random_params(two_codegens()), two_codegens())}
+    codegens = random_params(two_codegens()), two_codegens()
+    return {**models, **dict.fromkeys(CODEGEN_FORMATS, codegens)}
 
 
 @pytest.fixture(scope="module")
 def ours(square):
     t5 = OurModel(*square["t5"])
-    return {**dict.fromkeys(T5_FORMATS, t5), "codet5p": OurModel(*square["codet5p"])}
+    codegens = OurModel(*square["codet5p"])
+    return {**dict.fromkeys(T5_FORMATS, t5), **dict.fromkeys(CODEGEN_FORMATS, codegens)}
 
 
 @pytest.fixture(scope="module")
 def tokenizers(tokenizer, codegen_tokenizer):
     t5 = tokenizer.with_task_tokens()
-    return {**dict.fromkeys(T5_FORMATS, t5), "codet5p": codegen_tokenizer}
+    return {**dict.fromkeys(T5_FORMATS, t5), **dict.fromkeys(CODEGEN_FORMATS, codegen_tokenizer)}
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +261,10 @@ def verdict_on(ours, exports, tokenizers, tmp_path):
 def test_an_export_that_nothing_was_done_to_passes(verdict_on, name):
     verdict = verdict_on(name, lambda tensors: {})
     assert verdict.passed
-    named = {"generate": "logits", "embed": "embedding", "match": "matching"}
+    named = {
+        **{"generate": "logits", "continue": "logits"},
+        **{"embed": "embedding", "match": "matching"},
+    }
     assert set(verdict.worst) == {named[what] for what in FORMATS[name].does}
     assert max(verdict.worst.values()) < 1e-5
 
