@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
             sample=sample,
             rng=jax.random.fold_in(rng, number),
         )
-        _answer(pieces)
+        _answer(pieces, interactive=interactive)
 
 
 def _problem(message: str, loaded: LoadedModel, most: int) -> str | None:
@@ -115,10 +115,14 @@ def _messages(read_line: Callable[[], str], *, interactive: bool) -> Iterator[st
         yield "\n".join(parts)
 
 
-def _answer(pieces: Iterator[str]) -> None:
+def _answer(pieces: Iterator[str], *, interactive: bool) -> None:
+    written = 0
     try:
         for piece in pieces:
             print(piece, end="", flush=True)
+            written += len(piece.strip())
+        if interactive and not written:
+            print("(no answer)", end="")
     except KeyboardInterrupt:
         print(" (stopped)", end="")
     print(flush=True)
