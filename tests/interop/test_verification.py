@@ -35,6 +35,9 @@ class FakeModel:
     def greedy(self, encoder_input_tokens, *, max_length):
         return [list(row) for row in self.generations]
 
+    def language_model_logits(self, tokens):
+        return np.sin(tokens[..., None] * np.arange(VOCAB) + 2.0) * 10 + self._shift("logits")
+
     def embed(self, tokens):
         return np.cos(tokens[:, :4] * 1.0) + self._shift("embedding")
 
@@ -123,6 +126,14 @@ def test_only_what_the_export_does_is_compared(compare):
     assert verdict.passed
     assert verdict.worst == {"embedding": 0}
     assert verdict.comparisons[0].generated is None
+
+
+def test_a_language_model_alone_is_compared_in_its_logits(compare):
+    alone = frozenset({"continue"})
+    ours = FakeModel(does=EVERYTHING | alone)
+    verdict = compare(FakeModel(does=alone, generations=()), ours=ours)
+    assert verdict.passed and verdict.worst == {"logits": 0}
+    assert not compare(FakeModel(does=alone, shift=0.5), ours=ours).passed
 
 
 def test_an_export_that_does_more_than_the_model_fails(compare, monkeypatch):
