@@ -353,6 +353,7 @@ def test_the_twin_of_a_recipe_trains(recipe, train_toy, tmp_path):
     assert lengths.keys() >= {name.removesuffix("/loss") for name in _losses(model_dir)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["stage1_2b"])
 def test_the_twin_of_a_frozen_decoder_moves_nothing_of_its_language_model(
     recipe, train_toy, tmp_path

@@ -101,13 +101,16 @@ class Program:
                 a part of one when indexed. The others are drawn.
         """
         shardings = self.partitioner.shardings(self.state_axes)
+        if not taken:
+            whole = jax.jit(lambda key: nn.unbox(self._create(key)), out_shardings=shardings)
+            return whole(self._key_data)
         flat_shardings = leaves_by_path(shardings.params)
         dtypes = {
             path: leaf.dtype for path, leaf in leaves_by_path(self.abstract_state().params).items()
         }
         given = {
             path: _placed(array, dtypes[path], flat_shardings[path])
-            for path, array in leaves_by_path(taken or {}).items()
+            for path, array in leaves_by_path(taken).items()
         }
         drawn = {path: each for path, each in flat_shardings.items() if path not in given}
 
@@ -115,7 +118,9 @@ class Program:
             params = leaves_by_path(nn.unbox(self._initial_params(key_data)))
             return {path: params[path] for path in drawn}
 
-        params = {**given, **jax.jit(draw, out_shardings=drawn)(self._key_data)}
+        params = given
+        if drawn:
+            params |= jax.jit(draw, out_shardings=drawn)(self._key_data)
 
         def create(key_data: jax.Array, params: PyTree) -> TrainState:
             return nn.unbox(self._create(key_data, params))
@@ -208,9 +213,11 @@ class Program:
         """
         rng = jax.random.wrap_key_data(key_data)
         _, objective_rng = _initialization_rngs(rng)
-        params = self._initial_params(key_data)
-        if values is not None:
-            params = jax.tree.map(_with_value, params, values, is_leaf=_is_boxed)
+        if values is None:
+            params = self._initial_params(key_data)
+        else:
+            named = self._named_state.params
+            params = jax.tree.map(_with_value, named, values, is_leaf=_is_boxed)
         objective_state = {
             name: stream.objective.init(jax.random.fold_in(objective_rng, index), params)
             for index, (name, stream) in enumerate(sorted(self.curriculum.streams.items()))

@@ -11,6 +11,8 @@ import pytest
 
 from tests.huggingface.reference_exports import MAX_LENGTH, NAMES, TEXTS
 
+pytestmark = pytest.mark.slow  # `make test-hf` runs them, in two environments
+
 ROOT = pathlib.Path(__file__).parents[2]
 GENERATING = [name for name in NAMES if name != "embedding"]
 # T5's logits reach 100 where the head is not scaled; float32 on both sides.
