@@ -21,7 +21,7 @@ for environment in "hf446 transformers==4.46.*" "hf5 transformers>=5,<6"; do
     sed '/^WARNING: Location/d'
   ".venv-$name/bin/python" -c 'import torch, transformers
 print(f"test-hf: transformers {transformers.__version__}, torch {torch.__version__}")'
-  CODET5P_EXPORTS="$exports" ".venv-$name/bin/python" -m pytest -q \
+  HF_HUB_OFFLINE=1 CODET5P_EXPORTS="$exports" ".venv-$name/bin/python" -m pytest -q \
     -c tests/huggingface/pytest.ini tests/huggingface "$@" || failed=1
 done
 exit "$failed"

@@ -9,7 +9,6 @@ import tempfile
 
 # Before transformers is imported: the code of exports is cached apart from the user's.
 os.environ["HF_MODULES_CACHE"] = tempfile.mkdtemp(prefix="codet5p_modules_")
-os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 
