@@ -22,6 +22,7 @@ import pathlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from codet5p_jax.data.corpus_records import read_records
 from codet5p_jax.data.verbs import third_person_sentence
 
 LANGUAGE_NAMES = {
@@ -93,18 +94,10 @@ def read_functions(corpus_dir: str | pathlib.Path, *, split: str = "train") -> I
     Raises:
         FileNotFoundError: If the corpus has no `code_functions`.
     """
-    directory = pathlib.Path(corpus_dir) / "code_functions" / "1.0.0"
-    if not directory.exists():
-        raise FileNotFoundError(
-            f"No code_functions in {str(corpus_dir)!r}: expected {str(directory)!r}. Build a "
-            "corpus with `codet5p corpus build --recipe=quickstart --out=DIR`."
-        )
-    import tensorflow_datasets as tfds
-
     names = [field.name for field in dataclasses.fields(Function)]
-    for record in tfds.as_numpy(tfds.builder_from_directory(directory).as_dataset(split=split)):
+    for record in read_records("code_functions", corpus_dir=corpus_dir, split=split):
         if record["docstring"].strip():
-            yield Function(**{name: record[name].decode("utf-8") for name in names})
+            yield Function(**{name: record[name] for name in names})
 
 
 def made_instructions(

@@ -11,9 +11,9 @@ import seqio
 import tensorflow as tf
 
 from codet5p_jax.data.blocks import Block
+from codet5p_jax.data.corpus_records import VERSION
 from codet5p_jax.data.damaged_files import damage_named
 
-VERSION = "1.0.0"
 SPLITS = ("train", "validation", "test")
 
 

@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from codet5p_jax.data.corpus_records import read_records
 from codet5p_jax.decoding.generate import generate
 from codet5p_jax.evaluation.losses import TrainedModel
 from codet5p_jax.evaluation.metrics import bootstrap_mean, token_cross_entropy
@@ -111,26 +112,13 @@ def read_files(corpus_dir: str | pathlib.Path, *, split: str = "test") -> list[S
     Raises:
         FileNotFoundError: If the corpus has no `code_files`.
     """
-    directory = pathlib.Path(corpus_dir) / "code_files" / "1.0.0"
-    if not directory.exists():
-        raise FileNotFoundError(
-            f"No code_files in {str(corpus_dir)!r}: expected {str(directory)!r}. Build a corpus "
-            "with `codet5p corpus build --recipe=quickstart --out=DIR`."
-        )
-    import tensorflow_datasets as tfds
-
-    dataset = tfds.builder_from_directory(directory).as_dataset(split=split)
-    records = [
-        {key: value.decode("utf-8", errors="replace") for key, value in record.items()}
-        for record in tfds.as_numpy(dataset)
-    ]
     return [
         SourceFile(
             code=record["code"],
             language=record["language"],
             source=f"{record['repository']}/{record['path']}",
         )
-        for record in records
+        for record in read_records("code_files", corpus_dir=corpus_dir, split=split)
     ]
 
 

@@ -4,7 +4,9 @@ import collections
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+
+from codet5p_jax.data.corpus_records import read_records
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,20 +66,12 @@ def read_pairs(
         FileNotFoundError: If the corpus has no `code_functions`.
         ValueError: If the split holds no pair.
     """
-    directory = pathlib.Path(corpus_dir) / "code_functions" / "1.0.0"
-    if not directory.exists():
-        raise FileNotFoundError(
-            f"No code_functions in {str(corpus_dir)!r}: expected {str(directory)!r}. Build a "
-            "corpus with `codet5p corpus build --recipe=quickstart --out=DIR`."
-        )
-    import tensorflow_datasets as tfds
-
-    records = tfds.as_numpy(tfds.builder_from_directory(directory).as_dataset(split=split))
+    records = read_records("code_functions", corpus_dir=corpus_dir, split=split)
     pairs = [_pair(record) for record in records if record["docstring"].strip()]
     if not pairs:
         raise ValueError(
-            f"Split {split!r} of {str(directory)!r} holds no function with documentation; "
-            "retrieval and matching need text-code pairs. Build a larger corpus."
+            f"Split {split!r} of code_functions in {str(corpus_dir)!r} holds no function with "
+            "documentation; retrieval and matching need text-code pairs. Build a larger corpus."
         )
     return select_pairs(pairs, limit=limit, seed=seed)
 
@@ -95,13 +89,12 @@ def _hash(identifier: str, seed: int) -> bytes:
     return hashlib.sha256(f"{seed}:{identifier}".encode()).digest()
 
 
-def _pair(record: dict[str, bytes]) -> HeldOutPair:
-    text = {key: value.decode("utf-8", errors="replace") for key, value in record.items()}
+def _pair(record: Mapping[str, str]) -> HeldOutPair:
     return HeldOutPair(
-        text=text["docstring"],
-        code=text["code"],
-        name=text["name"],
-        language=text["language"],
-        source=f"{text['repository']}/{text['path']}",
-        id=text["id"],
+        text=record["docstring"],
+        code=record["code"],
+        name=record["name"],
+        language=record["language"],
+        source=f"{record['repository']}/{record['path']}",
+        id=record["id"],
     )

@@ -104,6 +104,7 @@ def to_huggingface(config: EncoderDecoderConfig) -> dict[str, Any]:
         ValueError: A half is no CodeGen, or one that the released classes cannot compute.
     """
     encoder, decoder = _codegen("encoder", config.encoder), _codegen("decoder", config.decoder)
+    model_type = "codet5p_module"
     ids = {"bos_token_id": config.start_id, "eos_token_id": config.eos_id}
     crossing = {
         "add_cross_attention": True,
@@ -111,8 +112,8 @@ def to_huggingface(config: EncoderDecoderConfig) -> dict[str, Any]:
         "n_cross_attention_layers": config.cross_attention_layers,
     }
     return {
-        "encoder": {**_side(encoder), **ids},
-        "decoder": {**_side(decoder), **ids, **crossing},
+        "encoder": {"model_type": model_type, **_side(encoder), **ids},
+        "decoder": {"model_type": model_type, **_side(decoder), **ids, **crossing},
         "is_encoder_decoder": True,
         "tie_word_embeddings": False,
         "pad_token_id": config.pad_id,
@@ -131,7 +132,7 @@ def language_model_to_huggingface(config: EncoderDecoderConfig) -> dict[str, Any
     """
     described = _side(_codegen("decoder", config.decoder))
     ids = {"bos_token_id": config.start_id, "eos_token_id": config.eos_id}
-    return {**described, "model_type": "codegen", **ids}
+    return {"model_type": "codegen", **described, **ids}
 
 
 def from_huggingface(contents: Contents, source: str = "config.json") -> EncoderDecoderConfig:
@@ -191,7 +192,6 @@ def generation_config(config: EncoderDecoderConfig) -> dict[str, Any]:
 
 def _side(config: CodeGenConfig) -> dict[str, Any]:
     return {
-        "model_type": "codet5p_module",
         **{theirs: getattr(config, ours) for ours, theirs in _CODEGEN.items()},
         "n_inner": None if config.mlp_dim == 4 * config.embed_dim else config.mlp_dim,
         "n_ctx": CONTEXT,

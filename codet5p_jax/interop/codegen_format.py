@@ -1,7 +1,8 @@
 """The format of a CodeGen alone: the language model in a decoder, frozen or trained."""
 
 from codet5p_jax.interop import codegen_config
-from codet5p_jax.interop.codegen_names import codegen_names, codegen_sizes
+from codet5p_jax.interop.axis_sizes import decoder_only_sizes
+from codet5p_jax.interop.codegen_names import codegen_names
 from codet5p_jax.interop.formats import Format
 from codet5p_jax.interop.names import NameTable, Sizes, float32_or_bfloat16
 from codet5p_jax.models.codegen import CodeGenConfig
@@ -13,8 +14,11 @@ def _names(config: EncoderDecoderConfig) -> NameTable:
 
 
 def _sizes(config: EncoderDecoderConfig) -> Sizes:
-    rows = {"vocab": config.vocab_size, "padded_vocab": config.padded_vocab_size}
-    return {**rows, **codegen_sizes("decoder", _decoder(config), config.cross_attention_layers)}
+    return {
+        "vocab": config.vocab_size,
+        "padded_vocab": config.padded_vocab_size,
+        **decoder_only_sizes("decoder", _decoder(config), config.cross_attention_layers),
+    }
 
 
 def _decoder(config: EncoderDecoderConfig) -> CodeGenConfig:

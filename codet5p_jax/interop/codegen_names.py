@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from codet5p_jax.interop.axis_sizes import decoder_only_sizes
 from codet5p_jax.interop.names import NameTable, Sizes, TensorName
 from codet5p_jax.models.codegen import CodeGenConfig
 from codet5p_jax.models.encoder_decoder import EncoderDecoderConfig
@@ -46,8 +47,8 @@ def codet5p_sizes(config: EncoderDecoderConfig) -> Sizes:
     return {
         "vocab": config.vocab_size,
         "padded_vocab": config.padded_vocab_size,
-        **codegen_sizes("encoder", encoder),
-        **codegen_sizes("decoder", decoder, config.cross_attention_layers),
+        **decoder_only_sizes("encoder", encoder),
+        **decoder_only_sizes("decoder", decoder, config.cross_attention_layers),
     }
 
 
@@ -63,17 +64,6 @@ def codegen_names(side: str, config: CodeGenConfig, cross_attention_layers: int 
     if side == "encoder":
         return NameTable(names=stack, ignored=_IGNORED | {"lm_head.*"})
     return NameTable(names=(*stack, *_head(side, "lm_head")), ignored=_IGNORED)
-
-
-def codegen_sizes(side: str, config: CodeGenConfig, cross_attention_layers: int = 0) -> Sizes:
-    """Returns the sizes of one side's axes, the vocabulary's not among them."""
-    return {
-        f"{side}_embed": config.embed_dim,
-        f"{side}_joined_kv": config.num_heads * config.head_dim,
-        f"{side}_mlp": config.mlp_dim,
-        f"{side}_layers": config.num_layers - cross_attention_layers,
-        f"{side}_cross_layers": cross_attention_layers,
-    }
 
 
 def fused_rows(part: int, parts: int, config: CodeGenConfig, *, turned: bool) -> np.ndarray:

@@ -16,12 +16,13 @@ import numpy as np
 from flax import traverse_util
 
 from codet5p_jax.interop import t5_config
+from codet5p_jax.interop.axis_sizes import decoder_only_sizes
 from codet5p_jax.interop.codegen_config import codegen_from_huggingface, llama_from_huggingface
-from codet5p_jax.interop.codegen_names import codegen_names, codegen_sizes
+from codet5p_jax.interop.codegen_names import codegen_names
 from codet5p_jax.interop.folders import read_tensors
 from codet5p_jax.interop.formats import Contents, ModelClass, detected
 from codet5p_jax.interop.huggingface import read_config
-from codet5p_jax.interop.llama_names import llama_names, llama_sizes
+from codet5p_jax.interop.llama_names import llama_names
 from codet5p_jax.interop.names import NameTable, Sizes, TensorName, from_tensors
 from codet5p_jax.interop.t5_formats import T5
 from codet5p_jax.interop.t5_names import t5_names, t5_sizes
@@ -86,14 +87,14 @@ FAMILIES = (
         model_type="codegen",
         config=lambda contents, source, side: codegen_from_huggingface(contents, source),
         names=codegen_names,
-        sizes=codegen_sizes,
+        sizes=decoder_only_sizes,
     ),
     Family(
         architecture="LlamaForCausalLM",
         model_type="llama",
         config=lambda contents, source, side: llama_from_huggingface(contents, source),
         names=llama_names,
-        sizes=llama_sizes,
+        sizes=decoder_only_sizes,
     ),
     Family(
         architecture="T5ForConditionalGeneration",

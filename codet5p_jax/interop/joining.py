@@ -15,10 +15,10 @@ from flax import traverse_util
 from codet5p_jax.interop.halves import Half, read_half
 from codet5p_jax.models.codet5p import abstract_params
 from codet5p_jax.models.config import T5Config
+from codet5p_jax.models.decoder_only_config import INITIAL_STDDEV
 from codet5p_jax.models.encoder_decoder import EncoderDecoderConfig
 from codet5p_jax.tokenizer import Tokenizer, load_tokenizer
 
-STDDEV = 0.02  # of new kernels, as of all in CodeGen
 SHOWN = 3
 
 
@@ -93,7 +93,7 @@ def _drawn(path: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.nd
     if path.endswith("/bias"):
         return np.zeros(shape, np.float32)
     drawn = rng.standard_normal(shape, np.float32)
-    drawn *= STDDEV
+    drawn *= INITIAL_STDDEV
     return drawn
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from codet5p_jax.interop.names import NameTable, Sizes, TensorName
+from codet5p_jax.interop.names import NameTable, TensorName
 from codet5p_jax.models.llama import LlamaConfig
 
 # Parameter of ours -> module of theirs, and names of the axes.
@@ -42,18 +42,6 @@ def llama_names(side: str, config: LlamaConfig, cross_attention_layers: int = 0)
     if side == "encoder":
         return NameTable(names=stack, ignored=_IGNORED | {_HEAD})
     return NameTable(names=(*stack, head), ignored=_IGNORED)
-
-
-def llama_sizes(side: str, config: LlamaConfig, cross_attention_layers: int = 0) -> Sizes:
-    """Returns the sizes of one side's axes, the vocabulary's not among them."""
-    return {
-        f"{side}_embed": config.embed_dim,
-        f"{side}_joined_q": config.num_heads * config.head_dim,
-        f"{side}_joined_kv": config.num_kv_heads * config.head_dim,
-        f"{side}_mlp": config.mlp_dim,
-        f"{side}_layers": config.num_layers - cross_attention_layers,
-        f"{side}_cross_layers": cross_attention_layers,
-    }
 
 
 def _layers(side: str, ours: str, first_layer: int) -> Iterator[TensorName]:

@@ -16,6 +16,7 @@ from codet5p_jax.models.decoder_only import (
     DecoderOnlyEncoder,
     StackCache,
 )
+from codet5p_jax.models.decoder_only_config import INITIAL_STDDEV
 from codet5p_jax.models.encoder_decoder import EncoderDecoderConfig, HalfConfig, ModelConfig
 from codet5p_jax.models.layers import Linear
 from codet5p_jax.models.masks import MASKED, cross_mask, decoder_mask, encoder_mask
@@ -65,7 +66,7 @@ class CodeT5p(nn.Module):
                 self.encoder_to_decoder = Linear(
                     config.decoder.embed_dim,
                     (None, "embed"),
-                    stddev=0.02,
+                    stddev=INITIAL_STDDEV,
                     use_bias=True,
                     dtype=config.dtype,
                 )

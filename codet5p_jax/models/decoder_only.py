@@ -7,6 +7,7 @@ model is frozen, nothing below the first such layer depends on what is trained, 
 ends there.
 """
 
+import abc
 from typing import Any, final
 
 import jax
@@ -18,14 +19,12 @@ from jaxtyping import Array, Float, Int
 from codet5p_jax.models.cache import KeysAndValues, LayerCache, write_at
 from codet5p_jax.models.decoder_only_config import INITIAL_STDDEV, DecoderOnlyConfig
 from codet5p_jax.models.embedding import TokenEmbedder
-from codet5p_jax.models.layers import Linear
+from codet5p_jax.models.layers import RESIDUAL_AXES, Linear
 from codet5p_jax.models.masks import AnyArray, AttentionMask, Segments
 from codet5p_jax.models.positions import positions_in_segments
 from codet5p_jax.models.rotary import Phases, rotary_phases
 from codet5p_jax.models.scanned import scanned_layers
 from codet5p_jax.typing import PyTree
-
-RESIDUAL_AXES = ("batch", "length", "activation_embed")
 
 
 class LayerContext(struct.PyTreeNode):
@@ -49,7 +48,7 @@ class LayerContext(struct.PyTreeNode):
     cross_mask: AttentionMask | None = None
 
 
-class Layer(nn.Module):
+class Layer(nn.Module, abc.ABC):
     """A layer: self-attention, what a family puts around it, and cross-attention if asked for.
 
     Attributes:
@@ -66,12 +65,13 @@ class Layer(nn.Module):
         if self.crosses:
             self.cross_attention = self.config.attention_module()
 
+    @abc.abstractmethod
     def attention_input(
         self, x: Float[Array, "batch length embed"]
     ) -> Float[Array, "batch length embed"]:
         """Returns what self-attention reads of the residual stream `x`."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def after_attention(
         self,
         x: Float[Array, "batch length embed"],
@@ -85,7 +85,6 @@ class Layer(nn.Module):
             h: What self-attention read.
             gathered: What it gave.
         """
-        raise NotImplementedError
 
     def __call__(
         self,

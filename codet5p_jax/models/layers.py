@@ -11,6 +11,8 @@ from jaxtyping import Array, Bool, Float
 
 from codet5p_jax.models.dropout import drop
 
+RESIDUAL_AXES = ("batch", "length", "activation_embed")  # logical axes of the residual stream
+
 
 class Linear(nn.Module):
     """A linear layer, its kernel [in, features] drawn from normal(stddev).

@@ -13,12 +13,10 @@ from codet5p_jax.models.cache import KeysAndValues, LayerCache, write_at
 from codet5p_jax.models.config import T5Config
 from codet5p_jax.models.dropout import drop, keep_masks
 from codet5p_jax.models.embedding import TokenEmbedder
-from codet5p_jax.models.layers import FeedForward, Linear, RMSNorm
+from codet5p_jax.models.layers import RESIDUAL_AXES, FeedForward, Linear, RMSNorm
 from codet5p_jax.models.masks import AnyArray, AttentionMask
 from codet5p_jax.models.positions import RelativePositionBias
 from codet5p_jax.models.scanned import scanned_layers
-
-RESIDUAL_AXES = ("batch", "length", "activation_embed")
 
 
 class LayerContext(struct.PyTreeNode):

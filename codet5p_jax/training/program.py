@@ -104,15 +104,12 @@ class Program:
         if not taken:
             whole = jax.jit(lambda key: nn.unbox(self._create(key)), out_shardings=shardings)
             return whole(self._key_data)
-        flat_shardings = leaves_by_path(shardings.params)
-        dtypes = {
-            path: leaf.dtype for path, leaf in leaves_by_path(self.abstract_state().params).items()
-        }
+        places = leaves_by_path(self.abstract_state().params)
         given = {
-            path: _placed(array, dtypes[path], flat_shardings[path])
+            path: _placed(array, places[path].dtype, places[path].sharding)
             for path, array in leaves_by_path(taken).items()
         }
-        drawn = {path: each for path, each in flat_shardings.items() if path not in given}
+        drawn = {path: leaf.sharding for path, leaf in places.items() if path not in given}
 
         def draw(key_data: jax.Array) -> dict[str, jax.Array]:
             params = leaves_by_path(nn.unbox(self._initial_params(key_data)))
