@@ -62,7 +62,7 @@ bash launch/worker.sh setup $(quoted "$revision" "${given[setup-command]:-}")"
 
 start_training() {
   local prefix=
-  started=$(date -u +%Y%m%dT%H%M%SZ)
+  started=$(date -u +%Y%m%dT%H%M%S.%3NZ)  # names the log: no two starts share it
   if [[ -n ${given[allow-boot-disk]:-} ]]; then prefix="ALLOW_BOOT_DISK=1 "; fi
   say "starting run ${given[run-id]}"
   on_workers "$CALL_SECONDS" all "bash ~/codet5p_runs/worker.sh stop ${given[run-id]} && cd \

@@ -287,7 +287,7 @@ SLOW = [
     for name in RECIPES
     if name.startswith("quickstart") or any(size in name for size in LARGER_TWINS)
 ]
-SLOW += ["instruct_220m", "stage1_2b_py"]  # like stage1_220m_py and instruct_16b
+SLOW += ["instruct_220m", "stage1_220m_packed", "stage1_2b_py"]  # like others
 FROM_SCRATCH = [
     "quickstart_stage1",
     "quickstart_stage1_packed",

@@ -51,6 +51,7 @@ def test_a_typo_names_the_nearest_valid_name(bindings, files, message):
         _bind(*bindings, files=files)
 
 
+@pytest.mark.slow  # imports all of it in a process of its own
 def test_a_file_that_is_no_recipe_is_told_apart():
     command = [sys.executable, "-m", "codet5p_jax.cli.main", "train"]  # gin remembers modules
     done = subprocess.run(

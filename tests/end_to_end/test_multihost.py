@@ -185,6 +185,7 @@ with join(find_cluster(os.environ, arrival_seconds=float(sys.argv[1]))) as proce
 """
 
 
+@pytest.mark.slow
 def test_a_late_process_with_an_id_that_is_taken_does_not_disturb_the_run():
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"

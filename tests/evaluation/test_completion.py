@@ -101,22 +101,31 @@ def test_lines_are_those_that_a_loop_over_the_whole_model_writes(case):
     trained, tokenizer, examples = case
     lines = complete_lines(trained, tokenizer, examples[:5], setting=SETTING)
     assert len(set(lines)) > 1
-    assert lines == [_written(trained, tokenizer, example) for example in examples[:5]]
+    logits = _logits(trained, tokenizer)
+    assert lines == [_written(logits, tokenizer, example) for example in examples[:5]]
 
 
-def _written(trained, tokenizer, example):
-    """Greedy decoding without a cache: the decoder reads everything anew for each token."""
+def _logits(trained, tokenizer):
+    """Returns what gives the logits of each of a list of tokens, read at once by the decoder."""
 
     @jax.jit
     def logits(tokens):
         clm = jnp.array([[tokenizer.clm_id]])
         return trained.model.apply({"params": trained.params}, clm, tokens[None])[0]
 
+    def padded(tokens):  # to one length, so that one program serves all
+        rows = np.pad(tokens, (0, SETTING.length + 1 - len(tokens)))
+        return np.asarray(logits(jnp.asarray(rows, jnp.int32)))[: len(tokens)]
+
+    return padded
+
+
+def _written(logits, tokenizer, example):
+    """Greedy decoding without a cache: the decoder reads everything anew for each token."""
     tokens = [tokenizer.start_id, *tokenizer.target_prefix, *example.context]
     prompt = len(tokens)
     while len(tokens) <= SETTING.length and tokens[-1] != tokenizer.eos_id:
-        padded = np.pad(tokens, (0, SETTING.length + 1 - len(tokens)))
-        tokens.append(int(jnp.argmax(logits(jnp.asarray(padded, jnp.int32))[len(tokens) - 1])))
+        tokens.append(int(logits(tokens)[-1].argmax()))
     return first_line(tokenizer.decode(tokens[prompt:]))
 
 
@@ -124,13 +133,11 @@ def test_loss_is_the_mean_of_minus_the_log_probabilities_of_the_targets(case):
     """Row by row, by numpy's softmax; seven examples in batches of four leave a row to spare."""
     trained, tokenizer, examples = case
     loss = completion_loss(trained, tokenizer, examples, setting=SETTING)
-    clm = jnp.array([[tokenizer.clm_id]])
+    logits_of = _logits(trained, tokenizer)
     nats = []
     for example in examples:
         ids = [*tokenizer.target_prefix, *example.context, *example.target]
-        decoder = np.array([[tokenizer.start_id, *ids]], np.int32)
-        logits = trained.model.apply({"params": trained.params}, clm, decoder)
-        logits = np.asarray(logits, np.float64)[0]
+        logits = logits_of([tokenizer.start_id, *ids]).astype(np.float64)
         for at in range(len(ids) - len(example.target), len(ids)):
             nats.append(np.log(np.sum(np.exp(logits[at]))) - logits[at][ids[at]])
     assert loss.weight == len(nats)

@@ -66,6 +66,7 @@ def test_a_preempted_run_begins_again_with_the_same_model_dir(cloud):
     done = cloud.run("--spot")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "life 1\nlife 2\n"
+    assert len(list((cloud.folder / "logs").glob("*.log"))) == 2
     assert "preemption 1 of at most 20" in done.stderr
     verbs = [c[c.index("tpus") + 2] for c in cloud.calls("queued-resources")]
     assert [v for v in verbs if v in ("create", "delete")] == ["create", "delete"] * 2

@@ -47,7 +47,7 @@ def params(tiny_model):
     return nn.unbox(jax.jit(CodeT5p(config).init)(jax.random.key(0), tokens, tokens)["params"])
 
 
-@pytest.mark.parametrize("microbatches", [1, 2])
+@pytest.mark.parametrize("microbatches", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_dropout_and_all_devices_with_rows_of_their_own_give_what_one_gives(
     tiny_model, params, batch, microbatches
 ):

@@ -114,7 +114,7 @@ def test_a_run_of_bfloat16_learns_the_same_gathered_by_layer_and_once(tiny_model
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), parts, once)
 
 
-@pytest.mark.parametrize("per_layer", [True, False])
+@pytest.mark.parametrize("per_layer", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_frozen_parameters_in_parts_are_read_and_stay(tiny_model, per_layer):
     def program(**options):
         program = _program(tiny_model, dtype=jnp.float32, **options)

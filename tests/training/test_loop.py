@@ -368,11 +368,8 @@ def test_eight_devices_train_to_the_losses_of_one(tiny_model, tmp_path, whole):
                 np.testing.assert_allclose(b[name], a[name], rtol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize(
-    "fsdp",
-    [pytest.param(1, marks=pytest.mark.slow), 2],
-    ids=["data x model", "parameters over data too"],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("fsdp", [1, 2], ids=["data x model", "parameters over data too"])
 def test_adafactor_on_eight_devices_trains_to_the_losses_of_one(tiny_model, tmp_path, fsdp):
     rules = standard_logical_axis_rules(parameter_partitioning_dims=fsdp)
     eight = Partitioner(num_partitions=2, devices=jax.devices()[:8], logical_axis_rules=rules)
