@@ -227,12 +227,14 @@ def test_momentum_parameters_get_no_gradient(objective, params, rng):
 
 def test_every_trained_parameter_gets_a_gradient(objective, params, rng):
     state = nn.unbox(objective.init(rng, params))
-    gradient = jax.grad(
-        lambda p: objective.loss(p, state, _batch(), rng, train=False)[0].compute()
-    )(params)
+    @jax.jit
+    @jax.grad
+    def gradients(params):
+        return objective.loss(params, state, _batch(), rng, train=False)[0].compute()
+
     without = [
         jax.tree_util.keystr(path)
-        for path, g in jax.tree_util.tree_leaves_with_path(gradient)
+        for path, g in jax.tree_util.tree_leaves_with_path(gradients(params))
         if float(jnp.abs(g).max()) == 0.0
     ]
     assert without == []

@@ -224,7 +224,7 @@ def test_a_finished_run_does_nothing_more(tiny_model, whole):
 
 
 def test_a_damaged_checkpoint_is_skipped_by_name(tiny_model, tmp_path, whole):
-    _run(tiny_model, tmp_path).train()
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     for file in (tmp_path / f"checkpoint_{STEPS}" / "state").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
@@ -329,7 +329,9 @@ def test_a_loss_that_is_no_number_stops_the_run(tiny_model, tmp_path):
 def test_no_checkpoint_holds_parameters_that_are_no_numbers(tiny_model, tmp_path):
     schedule = Schedule(log_period=STEPS, checkpoint_period=2, eval_period=None)
     broken = adamw(lambda step: jnp.where(step < 3, 1e-3, jnp.nan))  # from the fourth step on
-    run = _run(tiny_model, tmp_path, optimizer=lambda rate: broken, schedule=schedule)
+    run = _short_run(
+        tiny_model, tmp_path, steps=STEPS, optimizer=lambda rate: broken, schedule=schedule
+    )
     with pytest.raises(NonFiniteLossError, match=r"parameter_norm.* is not finite at step 4"):
         run.train()
     assert newest_step(tmp_path) == 2
