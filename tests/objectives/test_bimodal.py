@@ -227,6 +227,7 @@ def test_momentum_parameters_get_no_gradient(objective, params, rng):
 
 def test_every_trained_parameter_gets_a_gradient(objective, params, rng):
     state = nn.unbox(objective.init(rng, params))
+
     @jax.jit
     @jax.grad
     def gradients(params):
