@@ -211,8 +211,8 @@ def _codegen(side: str, half: HalfConfig) -> CodeGenConfig:
     """Returns `half`, which is one that the released classes can compute, or raises."""
     if not isinstance(half, CodeGenConfig):
         raise ValueError(
-            f"The {side} is a {type(half).__name__.removesuffix('Config')}; the format codet5p "
-            "holds models both of whose halves are CodeGens, as the released 2B, 6B and 16B. "
+            f"The {side} is a {type(half).__name__.removesuffix('Config')}; the formats "
+            "codet5p and codegen hold CodeGens alone, as in the released 2B, 6B and 16B. "
             "Models of other halves have no format in transformers: keep the MODEL_DIR."
         )
     unlike = {
@@ -229,7 +229,7 @@ def _codegen(side: str, half: HalfConfig) -> CodeGenConfig:
             )
     if half.num_heads % GROUPS:
         raise ValueError(
-            f"The {side} has {half.num_heads} heads; the format codet5p stores fused projections "
-            f"in {GROUPS} groups of heads, so they must be a multiple of {GROUPS}."
+            f"The {side} has {half.num_heads} heads; the formats codet5p and codegen store fused "
+            f"projections in {GROUPS} groups of heads, so they must be a multiple of {GROUPS}."
         )
     return half

@@ -300,8 +300,10 @@ def _explained(model_dir: pathlib.Path, step: int | None) -> Iterator[None]:
         what = "the disk is full; free space and run again" if full else "see the error above"
         at = f" at step {step}" if step is not None else ""
         newest = newest_step(model_dir)
-        kept = f"{PREFIX}_{newest} is intact" if newest is not None else "no checkpoint exists yet"
+        kept = "no checkpoint exists yet"
+        if newest is not None:
+            kept = f"{PREFIX}_{newest} is intact; the run continues from there"
         raise CheckpointError(
-            f"Could not write a checkpoint to {model_dir}{at}: {what}. {kept}; the run continues "
-            f"from there. ({type(error).__name__}: {str(error)[:300]})"
+            f"Could not write a checkpoint to {model_dir}{at}: {what}. {kept}. "
+            f"({type(error).__name__}: {str(error)[:300]})"
         ) from error
