@@ -14,7 +14,8 @@ from codet5p_jax.loaded_model import LoadedModel, load_model
 QUIT = ("/quit", "/exit")
 HELP = (
     "Each message is an instruction of its own: the model remembers none before it. A line that "
-    "ends with \\ goes on in the next. Ctrl-C stops an answer; /quit or Ctrl-D ends."
+    "ends with \\ goes on in the next. Ctrl-C stops an answer, and at the prompt ends, as /quit "
+    "and Ctrl-D do; /help says this again."
 )
 
 
@@ -105,6 +106,9 @@ def _messages(read_line: Callable[[], str], *, interactive: bool) -> Iterator[st
         text = line.rstrip("\n")
         if not parts and text.strip() in QUIT:
             return
+        if interactive and not parts and text.strip() == "/help":
+            print(HELP)
+            continue
         parts.append(text.removesuffix("\\"))
         if text.endswith("\\"):
             continue

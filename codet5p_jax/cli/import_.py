@@ -3,7 +3,7 @@
 import argparse
 import pathlib
 
-from codet5p_jax.cli.model_start import check_new, write_start
+from codet5p_jax.cli.model_start import check_new, how_to_train, write_start
 from codet5p_jax.interop.huggingface import (
     described,
     import_model,
@@ -41,5 +41,5 @@ def run(arguments: argparse.Namespace) -> None:
     )
     print(
         f"Imported {config.num_parameters():,} parameters from {arguments.source} to "
-        f"{path}. Train from them with --gin.INITIAL_CHECKPOINT_PATH={arguments.out}."
+        f"{path}. {how_to_train(arguments.out)}"
     )

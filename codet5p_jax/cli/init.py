@@ -1,18 +1,10 @@
 """`codet5p init`: two language models in Hugging Face format become a CodeT5+ to train."""
 
 import argparse
-import dataclasses
 import pathlib
-from collections.abc import Iterator
-from typing import Any
 
-from codet5p_jax.cli.model_start import check_new, write_start
+from codet5p_jax.cli.model_start import check_new, how_to_train, write_start
 from codet5p_jax.interop.joining import Joined, join
-from codet5p_jax.models.encoder_decoder import EncoderDecoderConfig
-
-MODEL_GIN = "model.gin"
-# How a model is computed, not what it is; the activation is the usual one of a gated block or not.
-_EXECUTION = ("scan_unroll", "remat_policy", "attention", "dtype", "activation")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,45 +50,13 @@ def run(arguments: argparse.Namespace) -> None:
         config=config,
         tokenizer=joined.tokenizer,
         origin={"initialized_from": joined.origin},
-        files={MODEL_GIN: model_gin(config)},
     )
     print(
         f"Made {config.num_parameters():,} parameters from {arguments.encoder} "
         f"({config.num_encoder_layers} layers) and {arguments.decoder} "
         f"({config.num_decoder_layers} layers) in {path}. "
-        f"Train from them with --gin.INITIAL_CHECKPOINT_PATH={arguments.out}, and with "
-        f"--gin_file={arguments.out}/{MODEL_GIN} behind a recipe of another shape."
+        f"{how_to_train(arguments.out)}"
     )
-
-
-def model_gin(config: EncoderDecoderConfig) -> str:
-    """Returns a gin file that describes the model, for a run that starts from it."""
-    halves = {"encoder": config.encoder, "decoder": config.decoder}
-    modules = {side: type(half).__module__.rpartition(".")[2] for side, half in halves.items()}
-    imports = sorted({"codet5p", "encoder_decoder", *modules.values()})
-    lines = [
-        "# What `codet5p init` made, for a run with INITIAL_CHECKPOINT_PATH: behind its recipe.",
-        "from __gin__ import dynamic_registration",
-        *(f"from codet5p_jax.models import {module}" for module in imports),
-        "",
-        "MODEL = @codet5p.CodeT5p()",
-        "codet5p.CodeT5p.config = @encoder_decoder.EncoderDecoderConfig()",
-        "encoder_decoder.EncoderDecoderConfig:",
-        *(
-            f"  {side} = @{side}/{modules[side]}.{type(half).__name__}()"
-            for side, half in halves.items()
-        ),
-        *_bindings(config, without=tuple(halves)),
-    ]
-    for side, half in halves.items():
-        lines += [f"{side}/{modules[side]}.{type(half).__name__}:", *_bindings(half)]
-    return "\n".join(lines) + "\n"
-
-
-def _bindings(config: Any, *, without: tuple[str, ...] = ()) -> Iterator[str]:
-    for field in dataclasses.fields(config):
-        if field.name not in (*_EXECUTION, *without):
-            yield f"  {field.name} = {getattr(config, field.name)!r}"
 
 
 def _new_rows(joined: Joined) -> list[str]:

@@ -30,7 +30,8 @@ def check_fits(config: Any, tokenizer: Tokenizer, *, asking_streams: Sequence[st
         raise ValueError(
             f"The model is made for another tokenizer: it has {', '.join(differing.values())} as "
             f"TOKENIZER_DIR has. Give the model's own tokenizer, or set its {', '.join(differing)} "
-            "to those of this one."
+            "to those of this one. A model that `codet5p init` or `import` made is described by "
+            "its model.gin: --gin_file=INITIAL_CHECKPOINT_PATH/model.gin behind the recipe."
         )
 
 
@@ -39,12 +40,14 @@ def _check_rows_of_t5(rows: int, tokenizer: Tokenizer, asking_streams: Sequence[
     if asking_streams and rows != sizes[1]:
         raise ValueError(
             f"T5Config.vocab_size is {rows}, but stream {asking_streams[0]!r} asks with the "
-            f"task tokens [ENC], [TDEC] and [CDEC]; set it to {sizes[1]}, which counts them."
+            f"task tokens [ENC], [TDEC] and [CDEC]; set it to {sizes[1]}, which counts them: "
+            f"--gin.TWO_STAGE_VOCAB_SIZE={sizes[1]}."
         )
     if rows not in sizes:
         raise ValueError(
             f"T5Config.vocab_size is {rows}, but the tokenizer has {sizes[0]} ids, "
-            f"{sizes[1]} with the task tokens of stage 2; set it to one of these."
+            f"{sizes[1]} with the task tokens of stage 2; set it to one of these: "
+            f"--gin.VOCAB_SIZE={sizes[0]}, or --gin.TWO_STAGE_VOCAB_SIZE={sizes[1]} in stage 2."
         )
 
 

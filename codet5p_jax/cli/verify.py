@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from codet5p_jax.checkpoint import load_checkpoint
+from codet5p_jax.cli.results import results_console
 from codet5p_jax.decoding.generate import generate
 from codet5p_jax.interop.folders import write_json
 from codet5p_jax.interop.model_tokenizer import models_tokenizer
@@ -25,6 +26,7 @@ from codet5p_jax.models.encoder_decoder import ModelConfig, with_execution_field
 from codet5p_jax.models.masks import decoder_mask
 from codet5p_jax.typing import PyTree
 
+LOG_WIDTH = 100  # of the widest table, that of a bimodal model
 Tokens = Int[np.ndarray, "batch length"]
 
 
@@ -53,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     checkpoint = load_checkpoint(
         arguments.model_dir, step=arguments.step, tokenizer_dir=arguments.tokenizer_dir
     )
+    _check_architecture(checkpoint.config, theirs, arguments)
     verdict = verify(
         OurModel(checkpoint.params, checkpoint.config),
         theirs,
@@ -62,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         max_length=arguments.max_length,
         tolerance=arguments.tolerance,
     )
-    print_verdict(verdict, Console())
+    print_verdict(verdict, results_console(LOG_WIDTH))
     write_json(
         pathlib.Path(arguments.export) / "verification.json",
         {
@@ -75,6 +78,17 @@ def run(arguments: argparse.Namespace) -> int:
         },
     )
     return 0 if verdict.passed else 1
+
+
+def _check_architecture(
+    config: ModelConfig, theirs: TransformersModel, arguments: argparse.Namespace
+) -> None:
+    if not isinstance(config, theirs.format.holds):
+        raise ValueError(
+            f"{arguments.export} is of another architecture than {arguments.model_dir}: it holds "
+            f"{theirs.format.description}, and {type(config).__name__} describes the model of the "
+            "checkpoint. Give the MODEL_DIR that it was exported from."
+        )
 
 
 @final

@@ -98,7 +98,7 @@ class Difference:
     """Of two arrays.
 
     Attributes:
-        absolute: Largest difference of two numbers.
+        absolute: Largest difference of two numbers; infinite where the shapes differ.
         relative: The same, divided by the largest number of ours.
     """
 
@@ -193,6 +193,9 @@ def verify(
 ) -> Verdict:
     """Compares two models on `texts`, which are padded to one batch.
 
+    Where one has other ids than the other, numbers are not compared: they would not be of the same
+    tokens.
+
     Args:
         ours: The model that was exported.
         theirs: The export; it says what is compared.
@@ -207,9 +210,13 @@ def verify(
     rows = [[tokenizer.bos_id, *row, tokenizer.eos_id] for row in ids]
     inputs = padded(rows, pad_id=tokenizer.pad_id)
     cannot = theirs.does - ours.does
+    our_tables, their_tables = ours.token_embeddings(), theirs.token_embeddings()
+    same_ids = all(
+        len(our_tables.get(side, table)) == len(table) for side, table in their_tables.items()
+    )
     found: list[dict[str, Any]] = [{} for _ in texts]
     for what, compare in _COMPARE.items():
-        if what in theirs.does and what not in cannot:
+        if same_ids and what in theirs.does and what not in cannot:
             results = compare(ours, theirs, rows, inputs, tokenizer=tokenizer, length=max_length)
             for fields, result in zip(found, results, strict=True):
                 fields.update(result)
@@ -228,7 +235,7 @@ def verify(
         problems=(
             *problems,
             *(f"our model has nothing to {what} with, the export has" for what in sorted(cannot)),
-            *_vocabulary_problems(ours.token_embeddings(), theirs.token_embeddings()),
+            *_vocabulary_problems(our_tables, their_tables),
         ),
         tolerance=tolerance,
     )
@@ -243,7 +250,7 @@ def _vocabulary_problems(
         elif ours[side].shape != table.shape:
             yield (
                 f"token embedding of the {side}: {list(table.shape)}, expected "
-                f"{list(ours[side].shape)}"
+                f"{list(ours[side].shape)}. Is it the export of another run, or of another stage?"
             )
         else:
             rows = np.flatnonzero(np.any(ours[side] != table, axis=1))
@@ -323,6 +330,8 @@ def _difference(
     *,
     scale: float | None = None,
 ) -> Difference:
+    if ours.shape != theirs.shape:
+        return Difference(absolute=np.inf, relative=np.inf)
     largest = float(np.abs(ours - theirs).max())
     scale = float(np.abs(ours).max()) if scale is None else scale
     return Difference(absolute=largest, relative=largest / scale if scale else largest)

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from codet5p_jax.checkpoint import load_checkpoint
 from codet5p_jax.cli import gin_config
-from codet5p_jax.cli.init import model_gin
+from codet5p_jax.cli.model_start import model_gin
 from codet5p_jax.interop.folders import read_tensors
 from codet5p_jax.loaded_model import load_model
 from codet5p_jax.models.codegen import CodeGenConfig
@@ -188,6 +188,14 @@ T5 = T5Config(
 def test_the_gin_file_describes_the_model_that_was_made(tmp_path, encoder, decoder):
     ids = {"pad_id": 1, "start_id": 2, "eos_id": 3, "clm_id": 4, "match_id": 5}
     config = EncoderDecoderConfig(encoder=encoder, decoder=decoder, cross_attention_layers=2, **ids)
+    _assert_described(config, tmp_path)
+
+
+def test_the_gin_file_of_a_t5_describes_it(tmp_path):
+    _assert_described(dataclasses.replace(T5, num_decoder_layers=2, projection_dim=8), tmp_path)
+
+
+def _assert_described(config, tmp_path):
     (tmp_path / "model.gin").write_text(model_gin(config))
     gin_config.parse(gin_files=["models/codet5p_2b.gin", str(tmp_path / "model.gin")], bindings=[])
     model = gin.query_parameter("MODEL/gin.macro.value").scoped_configurable_fn()

@@ -153,15 +153,31 @@ def test_rows_of_the_vocabulary_that_were_exchanged_are_named(compare):
     )
 
 
-def test_a_vocabulary_of_another_size_is_named(compare, monkeypatch):
+def test_a_vocabulary_of_another_size_is_named_and_no_numbers_are_compared(compare):
     class Shorter(FakeModel):
         def token_embeddings(self):
             return {"encoder": np.zeros([390, 4]), "decoder": np.zeros([390, 4])}
 
-    assert compare(Shorter()).problems == (
-        "token embedding of the encoder: [390, 4], expected [393, 4]",
+        def logits(self, encoder_input_tokens, decoder_input_tokens):
+            raise IndexError("index out of range in self")  # as torch does for a row it lacks
+
+    verdict = compare(Shorter())
+    assert verdict.problems == (
+        "token embedding of the encoder: [390, 4], expected [393, 4]. Is it the export of another "
+        "run, or of another stage?",
         "token embedding of the decoder: our model has none",
     )
+    assert not verdict.passed and verdict.worst == {}
+
+
+def test_embeddings_of_another_width_fail(compare):
+    class Narrower(FakeModel):
+        def embed(self, tokens):
+            return super().embed(tokens)[:, :3]
+
+    verdict = compare(Narrower())
+    assert not verdict.passed and not verdict.problems
+    assert verdict.worst == {"logits": 0, "embedding": np.inf, "matching": 0}
 
 
 def test_logits_that_are_not_finite_fail(compare):
