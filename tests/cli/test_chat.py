@@ -111,12 +111,12 @@ def test_a_terminal_shows_a_prompt_and_ends_with_the_input(model_dir):  # noqa: 
         [*command, "--max_length=3"], stdin=follower, stdout=follower, stderr=subprocess.STDOUT
     )
     os.close(follower)
-    os.write(leader, b"reverse\n\xff\n/quit\n")
+    os.write(leader, b"reverse\n/help\n\xff\n/quit\n")
     shown = b""
     while chunk := _read(leader):
         shown += chunk
     assert process.wait(timeout=120) == 0
-    assert b"parameters. Each message is" in shown and shown.count(b">>> ") == 3
+    assert b"parameters. Each message is" in shown and b">>> Each message is" in shown and shown.count(b">>> ") == 4
     assert b"(not asked: the message is no text in UTF-8.)" in shown
 
 
