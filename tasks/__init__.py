@@ -49,13 +49,16 @@ def register(
     Raises:
         FileNotFoundError: If the corpus, the tokenizer or a file is not there.
         ValueError: If the tasks are registered with other arguments already, or the cache was
-            written with another corpus or tokenizer; or there is neither a corpus nor a file.
+            written with another corpus or tokenizer; or there is neither a corpus nor a file, or
+            `instruction_files` is no dict.
     """
     if corpus_dir is None and not instruction_files:
         raise ValueError(
             "There is nothing to register: neither a corpus nor a file of instructions is given. "
-            "Give corpus_dir (gin: CORPUS_DIR), or instruction_files."
+            "Give corpus_dir (gin: CORPUS_DIR), or instruction_files (gin: INSTRUCTION_FILES)."
         )
+    if instruction_files:
+        instruction.check_files(instruction_files)
     tokenizer = load_tokenizer(tokenizer_dir)
     wanted = {
         "corpus_dir": str(corpus_dir),

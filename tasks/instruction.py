@@ -1,6 +1,8 @@
 """Instruction tuning: a task for each file of instructions, and their mixture."""
 
 import functools
+import pathlib
+import re
 from collections.abc import Mapping
 
 import seqio
@@ -53,6 +55,31 @@ def register(files: Mapping[str, str], *, tokenizer: Tokenizer, temperature: flo
         )
     rate = functools.partial(temperature_rate, temperature=temperature)
     seqio.MixtureRegistry.add(MIXTURE, [(f"{MIXTURE}_{name}", rate) for name in files])
+
+
+def check_files(files: object) -> None:
+    """Raises unless `files` is a dict of a task's name -> a file that is there.
+
+    Raises:
+        FileNotFoundError: If a file is not there.
+        ValueError: If it is anything else, as gin may hand over.
+    """
+    if not isinstance(files, Mapping) or not all(
+        isinstance(text, str) for pair in files.items() for text in pair
+    ):
+        path = files if isinstance(files, str) else "FILE.json"
+        name = re.sub(r"\W", "_", pathlib.Path(path).stem) if isinstance(files, str) else "NAME"
+        raise ValueError(
+            f"INSTRUCTION_FILES is a dict NAME -> path, got {files!r}. Write "
+            f'--gin.INSTRUCTION_FILES="{ {name: path} }".'
+        )
+    for name, path in files.items():
+        if not pathlib.Path(path).is_file():
+            raise FileNotFoundError(
+                f"INSTRUCTION_FILES[{name!r}] (on a command line --instructions={name}=...) is "
+                f"{path!r}, which is no file. Give one in Alpaca's format; `codet5p data "
+                "instructions` makes one."
+            )
 
 
 def fingerprints(files: Mapping[str, str]) -> dict[str, str]:

@@ -18,6 +18,8 @@ from typing import Any
 import gin
 from gin import config as gin_internals
 
+FORMS = {"INSTRUCTION_FILES": "\"{'NAME': 'FILE.json'}\""}  # of macros that are no plain text
+
 
 class GinConfigError(ValueError):
     """Gin files or bindings that do not fit the code; the message names the nearest names."""
@@ -255,7 +257,7 @@ def _add_macros(value: Any, macros: Mapping[str, Any], read: set[str]) -> None:
 def _check_required() -> None:
     missing = sorted(name for name, value in _macros().items() if "gin.REQUIRED" in str(value))
     if missing:
-        flags = " ".join(f"--gin.{name}=..." for name in missing)
+        flags = " ".join(f"--gin.{name}={FORMS.get(name, '...')}" for name in missing)
         raise GinConfigError(f"The recipe needs {', '.join(missing)}. Give {flags}")
 
 

@@ -99,6 +99,14 @@ def test_instructions_are_shown_without_a_corpus_with_codegens_tokenizer(
         (["--task=unimodal", "--gin_file=recipes/stage3.gin"], "No gin file 'recipes/stage3.gin'"),
         (["--task=unimodal", "--gin_file=models/codet5p_220m.gin"], "is no recipe of `codet5p tr"),
         (["--task=unimodal", STAGE1], "The recipe needs CORPUS_DIR, TOKENIZER_DIR"),
+        (
+            [
+                *("--task=instruction", "--gin_file=recipes/quickstart_instruct.gin"),
+                *("--tokenizer_dir=t", "--gin.INITIAL_CHECKPOINT_PATH=i"),
+                "--gin.INSTRUCTION_FILES=made.json",
+            ],
+            "INSTRUCTION_FILES is a dict NAME -> path, got 'made.json'. Write --gin.",
+        ),
     ],
 )
 def test_a_wrong_command_line_is_one_line_and_code_2(codet5p, words, message):

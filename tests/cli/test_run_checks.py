@@ -53,6 +53,11 @@ def test_a_recipe_says_which_folders_it_binds(tmp_path):
     [
         ([RECIPE], ["MODEL_DRI=/m"], "Did you mean MODEL_DIR or "),
         ([RECIPE], ["MODEL_DIR=/m", "CORPUS_DIR=/c"], "Give --gin.TOKENIZER_DIR=..."),
+        (
+            ["recipes/quickstart_instruct.gin"],
+            ["MODEL_DIR=/m", "TOKENIZER_DIR=/t", "INITIAL_CHECKPOINT_PATH=/i"],
+            "Give --gin.INSTRUCTION_FILES=\"{'NAME': 'FILE.json'}\"",
+        ),
         (["recipes/quikstart_stage1.gin"], [], "Did you mean recipes/quickstart_stage1.gin"),
     ],
 )

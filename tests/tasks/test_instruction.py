@@ -171,6 +171,29 @@ def test_a_cache_of_other_instructions_is_refused(
         _register(corpus_dir, tokenizer_dir, files, cache_dir=tmp_path / "cache")
 
 
-def test_a_missing_file_is_named(corpus_dir, tokenizer_dir, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none\.json"):
-        _register(corpus_dir, tokenizer_dir, {"none": str(tmp_path / "none.json")})
+def test_a_missing_file_is_named_with_its_setting(tokenizer_dir, files):
+    message = (
+        r"INSTRUCTION_FILES\['none'\] \(on a command line --instructions=none=\.\.\.\) "
+        r"is 'none\.json', which is no file\. Give one"
+    )
+    with pytest.raises(FileNotFoundError, match=message):
+        tasks.register(None, tokenizer_dir, instruction_files={**files, "none": "none.json"})
+
+
+@pytest.mark.parametrize(
+    ("got", "instead"),
+    [
+        ("made.json", "{'made': 'made.json'}"),
+        ("runs/code-made.json", "{'code_made': 'runs/code-made.json'}"),
+        (["made.json"], "{'NAME': 'FILE.json'}"),
+        ({"made": 3}, "{'NAME': 'FILE.json'}"),
+        ({3: "made.json"}, "{'NAME': 'FILE.json'}"),
+    ],
+)
+def test_files_without_names_are_refused_with_the_form_to_write(tokenizer_dir, got, instead):
+    with pytest.raises(ValueError) as raised:
+        tasks.register(None, tokenizer_dir, instruction_files=got)
+    assert str(raised.value) == (
+        f"INSTRUCTION_FILES is a dict NAME -> path, got {got!r}. "
+        f'Write --gin.INSTRUCTION_FILES="{instead}".'
+    )
