@@ -26,7 +26,7 @@ from codet5p_jax.models.encoder_decoder import ModelConfig, with_execution_field
 from codet5p_jax.models.masks import decoder_mask
 from codet5p_jax.typing import PyTree
 
-LOG_WIDTH = 100  # of the widest table, that of a bimodal model
+LOG_WIDTH = 120  # the table of a bimodal model needs 91
 Tokens = Int[np.ndarray, "batch length"]
 
 

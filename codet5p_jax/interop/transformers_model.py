@@ -3,7 +3,8 @@
 import os
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, final
 
 import numpy as np
@@ -48,9 +49,10 @@ class TransformersModel:
         self.versions = {"torch": torch.__version__, "transformers": transformers.__version__}
         # Of the tokenizer too: it reads the config, and without trust asks on the terminal.
         trusted = bool(self.format.model_files)
-        model, info = getattr(transformers, self.format.auto_class).from_pretrained(
-            folder, output_loading_info=True, trust_remote_code=trusted
-        )
+        with _without_progress_bars(transformers.utils.logging):
+            model, info = getattr(transformers, self.format.auto_class).from_pretrained(
+                folder, output_loading_info=True, trust_remote_code=trusted
+            )
         self.problems = [f"{kind}: {name}" for kind, names in info.items() for name in names]
         self._model = model.float().eval()
         self._tokenizer = transformers.AutoTokenizer.from_pretrained(
@@ -135,6 +137,18 @@ class TransformersModel:
 
     def _tensor(self, tokens: Tokens) -> Any:
         return self._torch.from_numpy(tokens.astype(np.int64))
+
+
+@contextmanager
+def _without_progress_bars(logging: Any) -> Iterator[None]:
+    """Hides those of transformers in the block; `logging` is its module of that name."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _check_code(folder: pathlib.Path, record: Format) -> None:

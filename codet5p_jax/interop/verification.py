@@ -326,7 +326,7 @@ _COMPARE: Mapping[str, Callable[..., Iterator[dict[str, Any]]]] = {
 
 def _difference(
     ours: Float[np.ndarray, "*axes"],
-    theirs: Float[np.ndarray, "*axes"],
+    theirs: Float[np.ndarray, "..."],
     *,
     scale: float | None = None,
 ) -> Difference:

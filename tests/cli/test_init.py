@@ -222,6 +222,16 @@ def test_the_language_model_of_a_decoder_comes_out_as_it_went_in(codet5p, folder
     assert code == 2 and "CodeGenForCausalLM" in error and "codet5p init" in error
 
 
+def test_verify_takes_no_model_of_another_architecture(codet5p, folders, model_dir):
+    _init(codet5p, folders)
+    out = folders / "alone"
+    codet5p("export", f"--model_dir={folders / 'start'}", "--format=codegen", f"--out={out}")
+    code, _, error = codet5p("verify", f"--export={out}", f"--model_dir={model_dir}")
+    assert code == 2
+    assert f"{out} is of another architecture than {model_dir}: it holds CodeGenForCaus" in error
+    assert "T5Config describes the model of the checkpoint. Give the MODEL_DIR that" in error
+
+
 def test_verify_finds_another_language_model(codet5p, folders):
     _init(codet5p, folders)
     start, out = folders / "start", folders / "alone"

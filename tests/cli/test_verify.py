@@ -41,6 +41,7 @@ def test_embeddings_and_matching_scores_are_verified_where_the_format_has_them(
         "verify", f"--export={tmp_path / 'out'}", f"--model_dir={model_dir}", "--max_length=6"
     )
     assert code == 0 and "PASSED" in out
+    assert "…" not in out  # nothing is cut in a log
     verdict = json.loads((tmp_path / "out" / "verification.json").read_text())
     assert verdict["format"] == name and set(verdict["worst"]) == compared
     assert max(verdict["worst"].values()) < 1e-4

@@ -79,6 +79,22 @@ def test_an_export_with_code_is_loaded_without_a_question(
     assert not asked
 
 
+def test_loading_shows_no_progress_bar_and_leaves_those_of_others(pair, config, capfd):
+    logging = pytest.importorskip("transformers.utils.logging")
+    shown = logging.is_progress_bar_enabled()
+    try:
+        logging.enable_progress_bar()
+        pair(config)
+        assert logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()
+        pair(config)
+        assert not logging.is_progress_bar_enabled()
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+    assert "Loading weights" not in capfd.readouterr().err
+
+
 def test_greedy_equals_transformers_for_padded_inputs(pair, any_config):
     ours, theirs = pair(any_config)  # its decoder is deeper than its encoder
     got = ours.greedy(INPUTS, max_length=LENGTH)
