@@ -9,6 +9,7 @@ import jax
 
 from codet5p_jax.cli.eval import positive
 from codet5p_jax.cli.infer import add_sampling_arguments, sampler
+from codet5p_jax.cli.printable import shown
 from codet5p_jax.loaded_model import LoadedModel, load_model
 
 QUIT = ("/quit", "/exit")
@@ -103,7 +104,7 @@ def _messages(read_line: Callable[[], str], *, interactive: bool) -> Iterator[st
         line = read_line()
         if not line:
             break
-        text = line.rstrip("\n")
+        text = line.removesuffix("\n").removesuffix("\r")
         if not parts and text.strip() in QUIT:
             return
         if interactive and not parts and text.strip() == "/help":
@@ -123,7 +124,7 @@ def _answer(pieces: Iterator[str], *, interactive: bool) -> None:
     written = 0
     try:
         for piece in pieces:
-            print(piece, end="", flush=True)
+            print(shown(piece), end="", flush=True)
             written += len(piece.strip())
         if interactive and not written:
             print("(no answer)", end="")

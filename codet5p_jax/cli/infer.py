@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import jax
 
 from codet5p_jax.cli.eval import positive
+from codet5p_jax.cli.printable import shown
 from codet5p_jax.decoding.prompts import PROMPTS
 from codet5p_jax.decoding.sampling import Sample, Sampler, greedy
 from codet5p_jax.loaded_model import load_model
@@ -96,5 +97,6 @@ def _read(path: str) -> str:
 def _print(text: str, results: Sequence[str], *, headings: bool) -> None:
     for number, result in enumerate(results, 1):
         if headings:
-            print(f"--- {text.strip().splitlines()[0][:60] if text.strip() else ''} [{number}]")
-        print(result)
+            first = text.strip().splitlines()[0][:60] if text.strip() else ""
+            print(shown(f"--- {first} [{number}]"))
+        print(shown(result))

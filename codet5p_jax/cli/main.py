@@ -57,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         huge_pages.restart_with_huge_pages()
     try:
         code = _run(words) or 0
-        sys.stdout.flush()
+        if sys.stdout:  # it may be closed
+            sys.stdout.flush()
         sys.exit(code)
     except BrokenPipeError as error:
         _end_quietly(error)

@@ -8,7 +8,7 @@ from typing import Any
 from codet5p_jax.interop.folders import replacing_folder
 from codet5p_jax.models.encoder_decoder import EncoderDecoderConfig, ModelConfig
 from codet5p_jax.tokenizer import Tokenizer
-from codet5p_jax.training.checkpoints import newest_step, save_params
+from codet5p_jax.training.checkpoints import CheckpointError, newest_step, save_params
 from codet5p_jax.typing import PyTree
 
 MODEL_GIN = "model.gin"
@@ -55,6 +55,7 @@ def write_start(
         The folder of the checkpoint.
 
     Raises:
+        CheckpointError: The checkpoint cannot be written.
         ValueError: `out` holds files.
     """
     with replacing_folder(out, replaceable=()) as folder:
@@ -64,7 +65,10 @@ def write_start(
             "tokenizer": {"path": str(out / "tokenizer"), "fingerprint": tokenizer.fingerprint},
             **origin,
         }
-        path = save_params(folder, params(), metadata)
+        try:
+            path = save_params(folder, params(), metadata)
+        except CheckpointError as error:
+            raise CheckpointError(str(error).replace(str(folder), str(out))) from error
         (folder / MODEL_GIN).write_text(model_gin(config), encoding="utf-8")
     return out / path.name
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import fnmatch
 import glob
@@ -58,6 +59,7 @@ def replacing_folder(
         replaceable: Patterns of the files that one there may hold, to be replaced.
 
     Raises:
+        OSError: The disk is full, among others.
         ValueError: `out_dir` exists and holds other files.
     """
     out_dir = pathlib.Path(out_dir).absolute()
@@ -70,6 +72,14 @@ def replacing_folder(
         partial.chmod(0o755)  # mkdtemp's folders are for their owner alone
         yield partial
         _take_place(partial, out_dir)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise OSError(
+            error.errno,
+            f"{out_dir} was not written, and nothing is left of it: {error.strerror}. Make room, "
+            "or choose another disk, and run again",
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)  # by now the old folder, or nothing
         if lock is not None:

@@ -35,10 +35,11 @@ def test_each_line_is_answered_with_what_generate_gives(model_dir, monkeypatch, 
 
 def test_lines_that_end_with_a_backslash_are_one_message(model_dir, monkeypatch, capsys):  # noqa: F811
     flags = (f"--model={model_dir}", "--max_length=4", "--task=continue")
-    joined = _chat(monkeypatch, capsys, "def f():\\\n    return\n", *flags)[1]
+    lines = ("def f():\\\n    return\n", "def f():\\\r\n    return\r\n")
+    joined = [_chat(monkeypatch, capsys, text, *flags)[1] for text in lines]
     loaded = load_model(model_dir)
     answer = loaded.generate(["def f():\n    return"], task="continue", max_length=4)[0]
-    assert joined == f"{answer}\n"
+    assert joined == [f"{answer}\n"] * 2
 
 
 def test_quit_ends_and_what_follows_is_not_asked(model_dir, monkeypatch, capsys):  # noqa: F811
@@ -116,7 +117,11 @@ def test_a_terminal_shows_a_prompt_and_ends_with_the_input(model_dir):  # noqa: 
     while chunk := _read(leader):
         shown += chunk
     assert process.wait(timeout=120) == 0
-    assert b"parameters. Each message is" in shown and b">>> Each message is" in shown and shown.count(b">>> ") == 4
+    assert (
+        b"parameters. Each message is" in shown
+        and b">>> Each message is" in shown
+        and shown.count(b">>> ") == 4
+    )
     assert b"(not asked: the message is no text in UTF-8.)" in shown
 
 

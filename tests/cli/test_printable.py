@@ -1,8 +1,10 @@
 """Tests of codet5p_jax.cli.printable."""
 
+import sys
+
 import pytest
 
-from codet5p_jax.cli.printable import printable
+from codet5p_jax.cli.printable import printable, shown
 
 
 @pytest.mark.parametrize("text", ["def f():\n\treturn 'é漢🎉'\n", "", "[bold]x[/]"])
@@ -16,3 +18,9 @@ def test_escape_sequences_are_shown_and_not_obeyed():
 
 def test_line_ends_of_windows_become_plain_ones():
     assert printable("a\r\nb\r\n") == "a\nb\n"
+
+
+@pytest.mark.parametrize(("is_terminal", "expected"), [(True, "a�c"), (False, "a\x1bc")])
+def test_a_terminal_alone_gets_no_control_characters(monkeypatch, is_terminal, expected):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
+    assert shown("a\x1bc") == expected

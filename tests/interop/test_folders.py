@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -138,3 +140,13 @@ def test_a_truncated_shard_is_named(tmp_path):
         ValueError, match=r"model-00002-of-00002\.safetensors is damaged or cut off"
     ):
         read_tensors(tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
+def test_a_full_disk_is_told_with_the_folder_and_leaves_nothing(tmp_path, number):
+    told = pytest.raises(OSError, match=r"model was not written, .*Make room")
+    with told as raised, replacing_folder(tmp_path / "model") as folder:
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise OSError(number, os.strerror(number))
+    assert raised.value.errno == number
+    assert list(tmp_path.iterdir()) == []
