@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import pathlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -31,13 +32,22 @@ def add_command(commands: Any) -> None:
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:
-    """Raises ValueError for what can be told to be wrong without reading a file."""
+    """Raises what can be told to be wrong without reading a file.
+
+    Raises:
+        FileExistsError: The file to write is there already.
+        ValueError: Anything else.
+    """
     if arguments.count < 1:
         raise ValueError(f"--count is {arguments.count}; it must be 1 or more.")
     if not arguments.out.endswith((".json", ".jsonl")):
         raise ValueError(f"--out={arguments.out} ends with neither .json nor .jsonl.")
     if arguments.split not in ("train", "validation", "test"):
         raise ValueError(f"--split is {arguments.split!r}; it is train, validation or test.")
+    if pathlib.Path(arguments.out).exists():
+        raise FileExistsError(
+            f"--out={arguments.out} is there already. Remove it, or name another."
+        )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -47,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         FileNotFoundError: There is no corpus.
         ValueError: No instruction can be made of it.
     """
+    from codet5p_jax.data.instruction import held_out_instructions
     from codet5p_jax.data.made_instructions import (
         made_instructions,
         read_functions,
@@ -64,6 +75,12 @@ def run(arguments: argparse.Namespace) -> int:
         )
     write_instructions(arguments.out, records)
     print(_summary(records, len(functions)))
+    if shortage := _shortage(
+        len(records),
+        arguments.count,
+        held_out=len(held_out_instructions({"made": arguments.out}, len(records))),
+    ):
+        print(shortage)
     print(f"Instructions: {arguments.out} ({time.monotonic() - start:.0f} s)")
     return 0
 
@@ -76,6 +93,19 @@ def _summary(records: Sequence[Mapping[str, str]], functions: int) -> str:
         f"Languages: {_counts(record['language'] for record in records)}\n"
         f"Licences: {_counts(record['license'] for record in records)}"
     )
+
+
+def _shortage(records: int, asked: int, *, held_out: int) -> str:
+    """Returns what there is too little of, or nothing."""
+    said = []
+    if records < asked:
+        said.append(f"{asked:,} were asked for; the split gives {records:,} and no more.")
+    if not held_out:
+        said.append(
+            "None of them falls into the 5% held out for validation, on which tuning is evaluated: "
+            f"give a larger {'corpus' if records < asked else '--count'}."
+        )
+    return " ".join(said)
 
 
 def _counts(names: Iterable[str]) -> str:

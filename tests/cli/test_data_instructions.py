@@ -4,9 +4,11 @@ import json
 
 import pytest
 
+from codet5p_jax.data.made_instructions import Function
 from tests.corpora import codegen_dir, corpus_dir, registry  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("registry")
+READ_FUNCTIONS = "codet5p_jax.data.made_instructions.read_functions"
 
 
 def _make(codet5p, corpus, out, *more):
@@ -43,6 +45,40 @@ def test_equal_seeds_make_the_same_file(codet5p, corpus_dir, tmp_path):  # noqa:
 
 
 @pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        ("--count=3", "3 were asked for; the split gives 1 and no more. None of them falls into"),
+        ("--count=3", "on which tuning is evaluated: give a larger corpus."),
+        ("--count=1", "\nNone of them falls into the 5% held out for validation, "),
+        ("--count=1", "on which tuning is evaluated: give a larger --count."),
+    ],
+)
+def test_too_few_instructions_are_told(codet5p, tmp_path, monkeypatch, count, words):
+    mean = Function(
+        name="mean",
+        code="def mean(values):\n    total = 0\n    for value in values:\n"
+        "        total += value\n    return total / len(values)",
+        docstring="Return the mean of the values.",
+        language="python",
+        license="MIT",
+        repository="means",
+        path="mean.py",
+        id="0",
+    )
+    monkeypatch.setattr(READ_FUNCTIONS, lambda *_, **__: iter([mean]))
+    code, printed, error = _make(codet5p, tmp_path, tmp_path / "made.json", count)
+    assert code == 0 and words in printed, error
+
+
+def test_a_file_that_is_there_is_not_overwritten(codet5p, tmp_path):
+    out = tmp_path / "made.json"
+    out.write_text("mine")
+    code, _, error = _make(codet5p, tmp_path, out)
+    assert code == 2 and f"--out={out} is there already. Remove it, or name another." in error
+    assert out.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--count=0"], "--count is 0; it must be 1 or more"),
@@ -56,9 +92,7 @@ def test_a_wrong_command_line_is_one_line_and_code_2(codet5p, tmp_path, words, m
 
 
 def test_a_corpus_without_a_sentence_that_fits_is_an_error(codet5p, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "codet5p_jax.data.made_instructions.read_functions", lambda *_, **__: iter(())
-    )
+    monkeypatch.setattr(READ_FUNCTIONS, lambda *_, **__: iter(()))
     code, _, error = _make(codet5p, tmp_path, tmp_path / "made.json")
     assert code == 2 and "None of the 0 documented functions in the split 'train'" in error
     assert not (tmp_path / "made.json").exists()
