@@ -20,6 +20,7 @@ from codet5p_jax.training.stored_arrays import params_handler, save_args, stored
 from codet5p_jax.typing import PyTree
 
 PREFIX = "checkpoint"
+SHOWN_FOLDERS = 5  # in an error
 UNREADABLE = "unreadable_"  # before the name of a checkpoint that was skipped
 _NO_POSITION = {"no_stream": np.zeros(1, np.int32)}  # Orbax refuses an empty item
 DataState = Mapping[str, Any]  # stream name -> arrays of its iterator's position
@@ -244,12 +245,34 @@ def _checkpoint_path(model_dir: str | pathlib.Path, step: int | None) -> pathlib
     found = newest_step(model_dir) if step is None else step
     path = pathlib.Path(model_dir).absolute() / f"{PREFIX}_{found}"
     if found is None or not path.is_dir():
-        present = sorted(p.name for p in pathlib.Path(model_dir).glob(f"{PREFIX}_*"))
-        raise FileNotFoundError(
-            f"{model_dir} holds no {PREFIX}_{'<step>' if step is None else step}; it holds "
-            f"{', '.join(present) or 'no checkpoint'}. Give the MODEL_DIR of a training run."
-        )
+        raise FileNotFoundError(f"{model_dir} {_lacks(pathlib.Path(model_dir), step)}")
     return path
+
+
+def _lacks(folder: pathlib.Path, step: int | None) -> str:
+    """Returns what a folder without the wanted checkpoint is instead, and what to give."""
+    give = "Give the MODEL_DIR of a training run"
+    if not folder.is_dir():
+        if folder.exists():
+            return f"is a file. {give}."
+        return f"does not exist. {give}; a model on a hub is downloaded first."
+    present = sorted(path.name for path in folder.glob(f"{PREFIX}_*"))
+    if present:
+        wanted = "<step>" if step is None else step
+        return f"holds no {PREFIX}_{wanted}; it holds {', '.join(present)}. {give}."
+    if (folder / "config.json").exists():
+        return (
+            "is a folder in Hugging Face format. Make a MODEL_DIR of it with "
+            f"`codet5p import --from={folder} --out=MODEL_DIR`."
+        )
+    below = sorted({str(path.parent) for path in folder.glob(f"*/{PREFIX}_*")})
+    if below:
+        more = ", ..." if len(below) > SHOWN_FOLDERS else ""
+        return (
+            f"holds no checkpoint, but folders in it do: {', '.join(below[:SHOWN_FOLDERS])}{more}. "
+            "Give one of them."
+        )
+    return f"holds no checkpoint. {give}."
 
 
 def _storable(state: TrainState) -> TrainState:

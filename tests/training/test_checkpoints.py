@@ -30,11 +30,30 @@ def test_parameters_alone_come_back_bit_for_bit(tmp_path):
 
 
 def test_a_folder_without_checkpoint_says_what_it_holds(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"holds no checkpoint_<step>; it holds no check"):
+    with pytest.raises(FileNotFoundError, match=r"holds no checkpoint\. Give the MODEL_DIR of a"):
         load_params(tmp_path)
     save_params(tmp_path, PARAMS, {}, step=3)
     with pytest.raises(FileNotFoundError, match=r"holds no checkpoint_5; it holds checkpoint_3"):
         load_metadata(tmp_path, step=5)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nope", r"nope does not exist\. Give the MODEL_DIR .* model on a hub is downloaded first"),
+        ("file", r"file is a file\. Give the MODEL_DIR"),
+        ("export", r"export is a folder in Hugging Face format\. .*import --from=\S+/export --out"),
+        ("runs", r"runs holds no checkpoint, but folders in it do: \S+/one, \S+/two\. Give one"),
+    ],
+)
+def test_a_folder_that_is_no_model_dir_says_what_it_is(tmp_path, name, message):
+    (tmp_path / "file").touch()
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "config.json").write_text("{}")
+    for run in ("one", "two"):
+        (tmp_path / "runs" / run / "checkpoint_3").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=message):
+        load_metadata(tmp_path / name)
 
 
 def test_a_half_written_checkpoint_is_no_checkpoint(tmp_path):
