@@ -26,6 +26,8 @@ The factor multiplies the optimizer's updates: the learning rate, weight decay i
 
 EVERY_PARAMETER: ParameterRules = ((".*", 1.0),)
 
+FROZEN_DTYPES = ("float32", "bfloat16", "float16")  # in others values are lost, or jax has none
+
 
 @dataclasses.dataclass(frozen=True)
 class ParameterFactors:
@@ -64,7 +66,7 @@ class ParameterFactors:
         """Returns `params` with the frozen ones in `dtype`; None leaves them as they are.
 
         Raises:
-            ValueError: `dtype` is no floating-point type.
+            ValueError: `dtype` is none of `FROZEN_DTYPES`.
         """
         if dtype is None:
             return params
@@ -169,9 +171,9 @@ def _floating(dtype: DTypeLike) -> jnp.dtype:
         found = jnp.dtype(dtype)
     except TypeError:
         found = None
-    if found is None or not jnp.issubdtype(found, jnp.floating):
+    if found is None or found.name not in FROZEN_DTYPES:
         raise ValueError(
-            f"FROZEN_DTYPE is {dtype!r}, which is no floating-point type; set it to 'bfloat16', or "
-            "to None to keep float32."
+            f"FROZEN_DTYPE is {dtype!r}, which is none of {', '.join(map(repr, FROZEN_DTYPES))}; "
+            "set it to 'bfloat16', or to None to keep float32."
         )
     return found

@@ -82,8 +82,9 @@ def test_rules_that_do_not_fit_name_what_to_change(rules, message):
         parameter_factors(rules, PARAMS)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat", "int8"])
-def test_a_frozen_dtype_that_is_none_is_refused(dtype):
+@pytest.mark.parametrize("dtype", ["bfloat", "int8", "float8_e4m3fn", "float64"])
+def test_a_frozen_dtype_that_is_not_supported_is_refused_with_those_that_are(dtype):
     factors = parameter_factors([("decoder/.*", None), (".*", 1.0)], PARAMS)
-    with pytest.raises(ValueError, match=rf"FROZEN_DTYPE is '{dtype}', .* set it to 'bfloat16'"):
+    message = f"'{dtype}', which is none of 'float32', 'bfloat16', 'float16'; set it to 'bfloat16'"
+    with pytest.raises(ValueError, match=message):
         factors.cast_frozen(PARAMS, dtype)
