@@ -118,9 +118,10 @@ class Checkpoints:
         if skipped:
             raise CheckpointError(
                 f"{self._dir} holds {', '.join(f'{PREFIX}_{step}' for step in skipped)}, and none "
-                "can be read. Either all are damaged, or this run has another optimizer, queue or "
-                "curriculum than theirs: go back to the settings in its config.gin, or start in "
-                f"another MODEL_DIR with INITIAL_CHECKPOINT_PATH={self._dir}. The newest says: "
+                "can be read. Either all are damaged, or this run has another optimizer, queue, "
+                "curriculum or PARAMETER_RULES than theirs: go back to the settings in its "
+                "config.gin, or start in another MODEL_DIR with "
+                f"INITIAL_CHECKPOINT_PATH={self._dir}. The newest says: "
                 f"{next(iter(skipped.values()))}"
             )
         return None
