@@ -19,7 +19,10 @@ def answers_section(answers: Sequence[Mapping[str, Any]]) -> Markup | None:
     asked: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for answer in answers:
         asked.setdefault((answer["instruction"], answer.get("input", "")), []).append(answer)
-    note = "The first ones held out, greedy decoding; none was picked by hand."
+    note = (
+        "The first instructions held out, none picked by hand, answered by greedy decoding at the "
+        "first, a middle and the last evaluation."
+    )
     cards = (_card(*key, found) for key, found in asked.items())
     return tag("section", tag("h2", "Answers"), tag("p", note, class_="note"), *cards)
 
@@ -34,7 +37,7 @@ def _card(instruction: str, given: str, answers: Sequence[Mapping[str, Any]]) ->
         *(
             part
             for title, text in parts
-            for part in (tag("h4", title), tag("pre", text or "(empty)"))
+            for part in (tag("h4", title), tag("pre", text if text.strip() else "(blank)"))
         ),
         class_="card",
     )

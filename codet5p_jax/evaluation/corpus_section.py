@@ -20,11 +20,21 @@ SPLITS = ("train", "validation", "test")
 TOLD = ("splits", "languages", "licenses", "rejections")  # in tables of their own
 
 
-def corpus_section(manifest: Mapping[str, Any] | None) -> Markup:
-    """Returns the manifest's tables; None says that the manifest is not at hand."""
+def corpus_section(
+    manifest: Mapping[str, Any] | None, *, instruction_files: Mapping[str, str] | None = None
+) -> Markup:
+    """Returns the manifest's tables, or what there is in their place.
+
+    Args:
+        manifest: None if it is not at hand.
+        instruction_files: Name -> file of the instructions of a run that had no corpus.
+    """
     heading = tag("h2", "Corpus")
     if not manifest:
         text = "The corpus manifest was not found; give it with --corpus=DIR."
+        if instruction_files:
+            named = ", ".join(f"{name} ({file})" for name, file in instruction_files.items())
+            text = f"None: this run was trained on files of instructions, {named}."
         return tag("section", heading, tag("p", text, class_="note"))
     facts = [(key, manifest.get(key)) for key in ("recipe", "fingerprint", "created")]
     return tag(

@@ -77,7 +77,7 @@ def report_page(
         *(_curves(each, number) for number, each in enumerate([*earlier, run], start=1)),
         samples,
         answers_section(run.answers),
-        corpus_section(manifest),
+        corpus_section(manifest, instruction_files=run.instruction_files),
         *(_what_was_run(each) for each in [*earlier, run]),
     ]
     return string.Template(template.read_text(encoding="utf-8")).substitute(
@@ -85,12 +85,12 @@ def report_page(
     )
 
 
-def _evaluation(run: RunFiles) -> tuple[Markup | None, Markup, Markup | None]:
+def _evaluation(run: RunFiles) -> tuple[Markup | None, Markup | None, Markup | None]:
     found = run.evaluation or {}
     try:
         return (
             results_section.tiles(found),
-            results_section.results(run.evaluation),
+            _results(run),
             results_section.samples(found),
         )
     except (KeyError, TypeError, AttributeError) as error:
@@ -98,6 +98,15 @@ def _evaluation(run: RunFiles) -> tuple[Markup | None, Markup, Markup | None]:
             f"{str(run.directory / 'evaluation.json')!r} is not as `codet5p eval` writes it "
             f"({type(error).__name__}: {error}). Write it again, or remove it."
         ) from error
+
+
+def _results(run: RunFiles) -> Markup | None:
+    if run.evaluation is None and run.instruction_files:
+        return None  # there are no held-out packages
+    lengths = run.metadata.get("task_feature_lengths")
+    told = lengths is None or "pairs" in lengths
+    flags = "--before=STAGE1_MODEL_DIR" if told else "--text_length=TOKENS --code_length=TOKENS"
+    return results_section.results(run.evaluation, flags=flags)
 
 
 def _summary(run: RunFiles, earlier: Sequence[RunFiles]) -> str:

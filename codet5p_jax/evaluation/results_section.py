@@ -58,13 +58,18 @@ def tiles(evaluation: Mapping[str, Any]) -> Markup | None:
     return tag("div", *shown, class_="tiles") if shown else None
 
 
-def results(evaluation: Mapping[str, Any] | None) -> Markup:
-    """Returns the tables of losses, retrieval and matching."""
+def results(evaluation: Mapping[str, Any] | None, *, flags: str) -> Markup:
+    """Returns the tables of losses, retrieval and matching.
+
+    Args:
+        evaluation: Contents of evaluation.json, None if there is none.
+        flags: What `codet5p eval` needs for this run beside its folders.
+    """
     heading = tag("h2", "Evaluation on held-out packages")
     if evaluation is None:
         text = (
             "There is no evaluation.json in this MODEL_DIR yet. Write it with codet5p eval "
-            "--model_dir=MODEL_DIR --before=STAGE1_MODEL_DIR --corpus=DIR --tokenizer=DIR."
+            f"--model_dir=MODEL_DIR {flags} --corpus=DIR --tokenizer=DIR."
         )
         return tag("section", heading, tag("p", text, class_="note"))
     return tag(

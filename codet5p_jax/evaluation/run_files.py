@@ -54,6 +54,14 @@ class RunFiles:
             answers=_read_lines_if_there(directory / "answers.jsonl"),
         )
 
+    @property
+    def instruction_files(self) -> Mapping[str, str]:
+        """Name -> file of the instructions of a run that had no corpus; else empty."""
+        files = self.metadata.get("instruction_files") or {}
+        if self.metadata.get("corpus"):
+            return {}
+        return {name: file["path"] for name, file in files.items()}
+
 
 def read_metrics(path: pathlib.Path) -> tuple[tuple[Record, ...], tuple[int, ...]]:
     """Returns the records of metrics.jsonl and the numbers of its unreadable lines.

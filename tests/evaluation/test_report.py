@@ -77,7 +77,7 @@ def _evaluation(text="plain"):
     }
 
 
-def _run(directory, *, evaluation=None, config="BATCH_SIZE = 8", lines=()):
+def _run(directory, *, evaluation=None, config="BATCH_SIZE = 8", lines=(), metadata=None):
     directory.mkdir(exist_ok=True)
     records = [
         {
@@ -97,6 +97,8 @@ def _run(directory, *, evaluation=None, config="BATCH_SIZE = 8", lines=()):
     (directory / "config.gin").write_text(config)
     if evaluation is not None:
         (directory / "evaluation.json").write_text(json.dumps(evaluation))
+    if metadata is not None:
+        (directory / "run_metadata.json").write_text(json.dumps(metadata))
     return RunFiles.read(directory)
 
 
@@ -179,6 +181,31 @@ def test_missing_evaluation_manifest_and_metadata_are_named(tmp_path):
         "There is no run_metadata.json",
     ):
         assert expected in page.text
+
+
+@pytest.mark.parametrize(
+    ("lengths", "flags"),
+    [
+        ({"pairs": {"text": 24, "code": 56}}, "--before=STAGE1_MODEL_DIR"),
+        ({"decoder_clm": {"targets": 9}}, "--text_length=TOKENS --code_length=TOKENS"),
+    ],
+)
+def test_the_evaluation_to_make_has_the_flags_that_the_run_needs(tmp_path, lengths, flags):
+    run = _run(tmp_path / "run", metadata={"task_feature_lengths": lengths})
+    assert f"eval --model_dir=MODEL_DIR {flags} --corpus=DIR" in _Page(report_page(run)).text
+
+
+def test_a_run_on_instructions_alone_names_their_files_and_asks_for_no_corpus(tmp_path):
+    files = {"made": {"path": "/data/made.json", "fingerprint": "f00d"}}
+    metadata = {"corpus": None, "instruction_files": files}
+    page = _Page(report_page(_run(tmp_path / "run", metadata=metadata)))
+    assert "trained on files of instructions, made (/data/made.json)." in page.text
+    assert "manifest was not found" not in page.text
+    assert "There is no evaluation.json" not in page.text
+    evaluated = _run(tmp_path / "run", metadata=metadata, evaluation=_evaluation())
+    assert "Evaluation on held-out packages" in _Page(report_page(evaluated)).text
+    both = _run(tmp_path / "both", metadata={**metadata, "corpus": {"path": "/c"}})
+    assert "The corpus manifest was not found" in _Page(report_page(both)).text
 
 
 def test_losses_that_were_not_finite_are_named(tmp_path):
