@@ -175,5 +175,7 @@ _LEAST = {
     "head_dim": 1,
     "mlp_dim": 1,
     "relative_position_buckets": 4,
+    "layer_norm_epsilon": 0,
+    "embedding_stddev": 0,
     "scan_unroll": 1,
 }

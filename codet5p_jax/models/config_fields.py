@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -59,12 +60,13 @@ def check_fields(cls: type, values: Mapping[str, Any]) -> None:
 
 
 def check_at_least(config: Any, least: Mapping[str, int]) -> None:
-    """Raises ValueError where a field is below its least value."""
+    """Raises ValueError where a field is below its least value, infinite or NaN."""
     for name, bound in least.items():
-        if getattr(config, name) < bound:
+        value = getattr(config, name)
+        if not bound <= value < math.inf:
+            finite = " and finite" if isinstance(value, float) else ""
             raise ValueError(
-                f"{type(config).__name__}.{name} is {getattr(config, name)}; it must be at least "
-                f"{bound}."
+                f"{type(config).__name__}.{name} is {value}; it must be at least {bound}{finite}."
             )
 
 

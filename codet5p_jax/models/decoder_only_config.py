@@ -25,6 +25,8 @@ _LEAST = {
     "num_layers": 1,
     "num_heads": 1,
     "mlp_dim": 1,
+    "rotary_base": 1,
+    "layer_norm_epsilon": 0,
     "scan_unroll": 1,
 }
 

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 
 import jax
 import jax.numpy as jnp
@@ -86,6 +87,9 @@ def test_unknown_model_name_lists_the_known_ones_and_the_nearest():
     [
         ({"num_heads": 0}, "T5Config.num_heads is 0; it must be at least 1"),
         ({"scan_unroll": 0}, "T5Config.scan_unroll is 0"),
+        ({"layer_norm_epsilon": -1.0}, "epsilon is -1.0; it must be at least 0 and finite"),
+        ({"layer_norm_epsilon": math.nan}, "epsilon is nan; it must be at least 0 and finite"),
+        ({"embedding_stddev": math.inf}, "stddev is inf; it must be at least 0 and finite"),
         ({"dropout_rate": 1.0}, "T5Config.dropout_rate is 1.0; expected 0 <= it < 1"),
         ({"relative_position_buckets": 6}, "must be a multiple of 4"),
         ({"relative_position_max_distance": 16}, "must exceed relative_position_buckets // 2"),

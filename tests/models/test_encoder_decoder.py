@@ -285,6 +285,8 @@ def test_halves_that_do_not_fit_are_errors(fields, message):
         ({"rotary_dim": 10}, "rotary_dim is 10"),
         ({"num_kv_heads": 3}, "num_kv_heads is 3; it must divide the 4 heads"),
         ({"num_layers": 0}, "CodeGenConfig.num_layers is 0; it must be at least 1"),
+        ({"layer_norm_epsilon": -1.0}, "epsilon is -1.0; it must be at least 0 and finite"),
+        ({"rotary_base": float("nan")}, "rotary_base is nan; it must be at least 1 and finite"),
     ],
 )
 def test_shapes_that_cannot_be_are_errors(fields, message):
