@@ -181,20 +181,20 @@ def described(folder: str | os.PathLike, contents: Contents) -> tuple[Format, Co
     Raises:
         ValueError: It is of no format supported here, or holds half of a model.
     """
-    record = format_of(folder, contents)
-    if not record.is_whole:
-        raise ValueError(f"{folder} holds a {record.architecture}.{_HALF}")
-    return record, record.from_huggingface(contents, str(pathlib.Path(folder) / "config.json"))
+    source = str(pathlib.Path(folder) / "config.json")
+    whole = [record for record in FORMATS.values() if record.is_whole]
+    record = detected(contents, whole, source=source, way_out=_HALF)
+    return record, record.from_huggingface(contents, source)
 
 
 def format_of(folder: str | os.PathLike, contents: Contents) -> Format:
-    """Returns the format of a folder; see `described`.
+    """Returns the format of a folder, which may hold half of a model.
 
     Raises:
         ValueError: It is of no format supported here.
     """
     source = str(pathlib.Path(folder) / "config.json")
-    return detected(contents, FORMATS.values(), source=source, way_out=_HALF)
+    return detected(contents, FORMATS.values(), source=source)
 
 
 def read_config(folder: str | os.PathLike) -> dict[str, Any]:
@@ -204,10 +204,19 @@ def read_config(folder: str | os.PathLike) -> dict[str, Any]:
         FileNotFoundError: There is none.
         ValueError: It is no JSON object.
     """
-    path = pathlib.Path(folder) / "config.json"
-    if not path.exists():
+    folder = pathlib.Path(folder)
+    path = folder / "config.json"
+    expected = "expected a folder in Hugging Face format, with config.json, weights and tokenizer"
+    if not folder.exists():
         raise FileNotFoundError(
-            f"{path} does not exist; expected a folder in Hugging Face format, with config.json, "
-            "weights and tokenizer files."
+            f"The folder {folder} does not exist; {expected}. A model on a hub is downloaded "
+            "first: `hf download NAME --local-dir DIR`."
         )
+    if not path.exists() and any(folder.glob("checkpoint_*")):
+        raise FileNotFoundError(
+            f"{folder} is a MODEL_DIR; {expected}. Write one of it with "
+            f"`codet5p export --model_dir={folder} --out=DIR`."
+        )
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; {expected}.")
     return read_json(path)

@@ -48,10 +48,21 @@ def test_an_import_overwrites_no_checkpoint(model_dir, tmp_path, codet5p):
     assert "already holds checkpoint_7; nothing was overwritten" in error
 
 
-def test_a_folder_that_is_no_model_is_an_error(tmp_path, codet5p):
-    code, _, error = codet5p("import", f"--from={tmp_path}", f"--out={tmp_path / 'imported'}")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", r"config\.json does not exist; expected a folder in Hugging Face format"),
+        ("nope", r"folder \S+nope does not exist; .* downloaded first: `hf download NAME"),
+        ("run", r"run is a MODEL_DIR; expected .* `codet5p export --model_dir=\S+run --out=DIR`"),
+    ],
+)
+@pytest.mark.parametrize("command", ["import --from", "init --decoder=nowhere --encoder"])
+def test_a_folder_that_is_no_model_is_an_error(tmp_path, codet5p, command, name, message):
+    (tmp_path / "run" / "checkpoint_7").mkdir(parents=True)
+    words = f"{command}={tmp_path / name}".split()
+    code, _, error = codet5p(*words, f"--out={tmp_path / 'imported'}")
     assert code == 2
-    assert "config.json does not exist; expected a folder in Hugging Face format" in error
+    assert re.search(message, error)
     assert not (tmp_path / "imported").exists()
 
 
@@ -66,6 +77,11 @@ def _of_another_architecture(folder):
     (folder / "config.json").write_text(json.dumps({**config, **changes}))
 
 
+def _of_a_codegen(folder):
+    contents = {"model_type": "codegen", "architectures": ["CodeGenForCausalLM"]}
+    (folder / "config.json").write_text(json.dumps(contents))
+
+
 def _with_another_tokenizer(folder):
     train_tokenizer(["other text " * 9], 265, min_frequency=2).save(folder)
 
@@ -78,6 +94,10 @@ def _with_another_tokenizer(folder):
             _of_another_architecture,
             r"model_type 'bart', architectures \['BartForConditionalGeneration'\]; supported: "
             r"model_type 't5' \(T5ForConditionalGeneration\), .*codet5p",
+        ),
+        (
+            _of_a_codegen,
+            r"supported: (?!.*\(CodeGenFor).* A CodeGen or Llama alone is half .*`codet5p init`",
         ),
         (_with_another_tokenizer, r"The tokenizer has 365 ids \(368 .*\) but .* has 373 rows"),
     ],
