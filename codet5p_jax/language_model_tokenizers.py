@@ -217,6 +217,7 @@ def _check_codegen(vocab: Mapping[str, int], whitespace_runs: Sequence[str]) -> 
     check_ids({index: entry for entry, index in vocab.items()}, len(vocab))
     if not whitespace_runs:
         raise ValueError(
-            "There are no added tokens for runs of whitespace: this is GPT-2's tokenizer, or the "
-            "folder lacks tokenizer.json and added_tokens.json of CodeGen's."
+            "There are no added tokens for runs of whitespace: this is GPT-2's tokenizer, which "
+            "is not supported, or tokenizer.json or added_tokens.json of CodeGen's is missing: "
+            "copy it there."
         )

@@ -138,6 +138,13 @@ def load_tokenizer(directory: str | pathlib.Path) -> Tokenizer:
         ValueError: If it holds one of none of these layouts.
     """
     files = read_files(directory)
+    try:
+        return _tokenizer_of(files)
+    except ValueError as error:
+        raise ValueError(f"The tokenizer in {directory}: {error}") from error
+
+
+def _tokenizer_of(files: TokenizerFiles) -> Tokenizer:
     if END_OF_TEXT in files.vocab or END_OF_TEXT in files.added:
         others = files.added.keys() - {END_OF_TEXT, *ADDED_TOKENS}
         has_special_tokens = bool(others) and not any(map(str.isspace, others))

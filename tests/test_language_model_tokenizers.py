@@ -114,7 +114,8 @@ def test_codegen_is_read_without_tokenizer_json_too(codegen, codegen_dir, tmp_pa
         (tmp_path / name).write_bytes((codegen_dir / name).read_bytes())
     assert load_tokenizer(tmp_path).fingerprint == codegen.fingerprint
     (tmp_path / "added_tokens.json").unlink()
-    with pytest.raises(ValueError, match=r"no added tokens for runs of whitespace: this is GPT-2"):
+    missing = rf"in {tmp_path}: There are no added tokens for runs of whitespace: this is GPT-2"
+    with pytest.raises(ValueError, match=missing):
         load_tokenizer(tmp_path)
     (tmp_path / "added_tokens.json").write_text(json.dumps({"  ": 700}))
     with pytest.raises(
