@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from codet5p_jax.interop.codegen_names import GROUPS
-from codet5p_jax.interop.config_values import check_supported, copied_values
+from codet5p_jax.interop.config_values import check_supported, copied_values, naming
 from codet5p_jax.models.codegen import CodeGenConfig
 from codet5p_jax.models.encoder_decoder import EncoderDecoderConfig, HalfConfig
 from codet5p_jax.models.llama import LlamaConfig
@@ -27,6 +27,7 @@ _LLAMA = {
     "num_heads": "num_attention_heads",
     "mlp_dim": "intermediate_size",
     "layer_norm_epsilon": "rms_norm_eps",
+    "rotary_base": "rope_theta",
 }
 _LLAMA_OPTIONAL = {"num_kv_heads": "num_key_value_heads", "head_dim": "head_dim"}
 _WHOLE = {
@@ -63,17 +64,20 @@ def codegen_from_huggingface(contents: Contents, source: str) -> CodeGenConfig:
             f"{source} has n_head={copied['num_heads']}; CodeGen's fused projections need a "
             f"multiple of {GROUPS}."
         )
-    inner = {"n_inner": values.get("n_inner") or 4 * copied["embed_dim"]}
-    mlp = copied_values(inner, {"mlp_dim": "n_inner"}, config=CodeGenConfig, source=source)
-    return CodeGenConfig(**copied, **mlp)
+    inner = {"mlp_dim": "n_inner"} if contents.get("n_inner") else {}
+    given = copied_values(contents, inner, config=CodeGenConfig, source=source)
+    with naming(source):
+        return CodeGenConfig(**{"mlp_dim": 4 * copied["embed_dim"], **copied, **given})
 
 
 def llama_from_huggingface(contents: Contents, source: str) -> LlamaConfig:
     """Returns our config of a Llama; see `codegen_from_huggingface`."""
-    values = {"rms_norm_eps": 1e-6, **contents}
+    rotary = _object(contents, "rope_parameters", source)  # transformers 5
+    scaling = _object(contents, "rope_scaling", source) or rotary
+    values = {"rms_norm_eps": 1e-6, "rope_theta": _ROTARY_BASE}
+    for given in ({"rope_theta": rotary.get("rope_theta")}, contents):
+        values |= {key: value for key, value in given.items() if value is not None}
     copied = copied_values(values, _LLAMA, config=LlamaConfig, source=source)
-    rotary = contents.get("rope_parameters") or {}  # transformers 5
-    scaling = contents.get("rope_scaling") or rotary
     supported = {
         "hidden_act": ("silu",),
         "attention_bias": (False,),
@@ -86,13 +90,10 @@ def llama_from_huggingface(contents: Contents, source: str) -> LlamaConfig:
             f"{source} scales rotary positions by {kind!r}; supported: only unscaled ones."
         )
     optional = {ours: key for ours, key in _LLAMA_OPTIONAL.items() if contents.get(key)}
-    given = copied_values(contents, optional, config=LlamaConfig, source=source)
-    return LlamaConfig(
-        **copied,
-        **given,
-        rotary_base=float(contents.get("rope_theta") or rotary.get("rope_theta") or _ROTARY_BASE),
-        tie_embeddings=bool(contents.get("tie_word_embeddings", False)),
-    )
+    heads = copied_values(contents, optional, config=LlamaConfig, source=source)
+    tied = bool(contents.get("tie_word_embeddings", False))
+    with naming(source):
+        return LlamaConfig(**copied, **heads, tie_embeddings=tied)
 
 
 def to_huggingface(config: EncoderDecoderConfig) -> dict[str, Any]:
@@ -176,7 +177,8 @@ def from_huggingface(contents: Contents, source: str = "config.json") -> Encoder
         "match_token_id": contents.get("match_token_id", EncoderDecoderConfig.match_id),
     }
     copied = copied_values(values, _WHOLE, config=EncoderDecoderConfig, source=source)
-    return EncoderDecoderConfig(encoder=encoder, decoder=decoder, **copied)
+    with naming(source):
+        return EncoderDecoderConfig(encoder=encoder, decoder=decoder, **copied)
 
 
 def generation_config(config: EncoderDecoderConfig) -> dict[str, Any]:
@@ -188,6 +190,16 @@ def generation_config(config: EncoderDecoderConfig) -> dict[str, Any]:
         "eos_token_id": config.eos_id,
         "decoder_start_token_id": config.start_id,
     }
+
+
+def _object(contents: Contents, key: str, source: str) -> Contents:
+    """Returns the JSON object that `contents` have for `key`; an empty one where there is none."""
+    value = contents.get(key) or {}
+    if not isinstance(value, Mapping):
+        raise ValueError(
+            f"{source} has {key}={value!r}, expected an object. Is it damaged? Copy it again."
+        )
+    return value
 
 
 def _side(config: CodeGenConfig) -> dict[str, Any]:

@@ -1,10 +1,18 @@
-"""Values of a config.json that become fields of ours: all there, and of the field's type."""
+"""Values of a config.json that become fields of ours: all there, of the field's type, and sane."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 _NAMES = {int: "a whole number", float: "a number"}
+# Far above any model: a damaged size is refused by name before shapes are made of it.
+_MOST = 2**20
+_MOST_LAYERS = 10_000
+_LAYERS = {"num_layers", "num_encoder_layers", "num_decoder_layers", "cross_attention_layers"}
+_LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 def copied_values(
@@ -19,7 +27,8 @@ def copied_values(
         source: What errors call the file.
 
     Raises:
-        ValueError: Values are missing, or of another type; the message names them all.
+        ValueError: Values are missing, of another type or beyond all models; the message names them
+            all.
     """
     missing = [theirs for theirs in names.values() if contents.get(theirs) is None]
     if missing:
@@ -27,9 +36,9 @@ def copied_values(
     types = {field.name: field.type for field in dataclasses.fields(config)}
     expected = {ours: float if types[ours] is float else int for ours in names}
     wrong = [
-        f"{theirs}={contents[theirs]!r}, expected {_NAMES[expected[ours]]}"
+        f"{theirs}={contents[theirs]!r}, expected {instead}"
         for ours, theirs in names.items()
-        if not _is_a(contents[theirs], expected[ours])
+        if (instead := _expected_instead(ours, contents[theirs], expected[ours]))
     ]
     if wrong:
         raise ValueError(f"{source} has {'; '.join(wrong)}. Is it damaged? Copy it again.")
@@ -57,7 +66,21 @@ def check_supported(
             )
 
 
-def _is_a(value: Any, expected: type) -> bool:
-    if isinstance(value, bool):
-        return False
-    return isinstance(value, int if expected is int else (int, float))
+@contextlib.contextmanager
+def naming(source: str) -> Iterator[None]:
+    """Puts `source`, what errors call the file, before any ValueError raised in the block."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+
+
+def _expected_instead(ours: str, value: Any, expected: type) -> str | None:
+    """Returns what is expected of a field instead of `value`; None: the value may be."""
+    if isinstance(value, bool) or not isinstance(value, int if expected is int else (int, float)):
+        return _NAMES[expected]
+    if expected is float:
+        possible = 0 <= value <= _LARGEST_FLOAT32  # never of NaN
+        return None if possible else f"a number from 0 to {_LARGEST_FLOAT32:.1e}"
+    most = _MOST_LAYERS if ours in _LAYERS else _MOST
+    return None if value <= most else f"at most {most:,}"

@@ -41,7 +41,9 @@ class ModelClass:
     def describes(self, contents: Contents) -> bool:
         """Whether a config.json is that of a model of this class."""
         architectures = contents.get("architectures") or [self.architecture]
-        return contents.get("model_type") == self.model_type and self.architecture in architectures
+        if contents.get("model_type") != self.model_type:
+            return False
+        return isinstance(architectures, Sequence) and self.architecture in architectures
 
 
 AnyModelClass = TypeVar("AnyModelClass", bound=ModelClass)

@@ -19,6 +19,7 @@ from codet5p_jax.interop import t5_config
 from codet5p_jax.interop.axis_sizes import decoder_only_sizes
 from codet5p_jax.interop.codegen_config import codegen_from_huggingface, llama_from_huggingface
 from codet5p_jax.interop.codegen_names import codegen_names
+from codet5p_jax.interop.config_values import naming
 from codet5p_jax.interop.folders import read_tensors
 from codet5p_jax.interop.formats import Contents, ModelClass, detected
 from codet5p_jax.interop.huggingface import read_config
@@ -55,9 +56,10 @@ def _t5_half(contents: Contents, source: str, side: str) -> T5Config:
             f"{source} has feed_forward_proj={contents.get('feed_forward_proj')!r}; a T5 that is "
             "half of a CodeT5+ has relu or gated-gelu; no gin file can name another activation."
         )
-    if side == "encoder":
-        return dataclasses.replace(config, num_decoder_layers=0, tie_embeddings=True)
-    return dataclasses.replace(config, num_encoder_layers=0)
+    with naming(source):
+        if side == "encoder":
+            return dataclasses.replace(config, num_decoder_layers=0, tie_embeddings=True)
+        return dataclasses.replace(config, num_encoder_layers=0)
 
 
 def _t5_names(side: str, config: T5Config, cross_attention_layers: int) -> NameTable:

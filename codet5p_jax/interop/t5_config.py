@@ -5,7 +5,7 @@ from typing import Any
 
 from flax import linen as nn
 
-from codet5p_jax.interop.config_values import check_supported, copied_values
+from codet5p_jax.interop.config_values import check_supported, copied_values, naming
 from codet5p_jax.models.config import T5Config
 from codet5p_jax.models.layers import gelu_new
 
@@ -192,12 +192,8 @@ def _t5(
     found = copied_values(values, copied, config=T5Config, source=source)
     check_supported(values, _SUPPORTED, source=source)
     gated_mlp, activation = FEED_FORWARD[values.get("feed_forward_proj", "relu")]
-    return T5Config(
-        **found,
-        gated_mlp=gated_mlp,
-        activation=activation,
-        **fields,
-    )
+    with naming(source):
+        return T5Config(**found, gated_mlp=gated_mlp, activation=activation, **fields)
 
 
 def _scales_logits(contents: Mapping[str, Any]) -> bool:

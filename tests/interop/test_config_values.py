@@ -1,6 +1,11 @@
+import math
+import re
+
 import pytest
 
 from codet5p_jax.interop import codegen_config, t5_config
+from codet5p_jax.interop.formats import detected
+from codet5p_jax.interop.huggingface import FORMATS
 
 CODEGEN = {"vocab_size": 99, "n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 4}
 LLAMA = {
@@ -57,6 +62,108 @@ def test_so_are_those_that_may_be_missing(family, key, value):
     read, contents = READERS[family]
     with pytest.raises(ValueError, match=rf"has {key}=.*, expected a (whole )?number"):
         read({**contents, key: value}, "config.json")
+
+
+@pytest.mark.parametrize(
+    ("family", "key"),
+    [
+        ("codegen", "layer_norm_epsilon"),
+        ("llama", "rms_norm_eps"),
+        ("llama", "rope_theta"),
+        ("t5", "layer_norm_epsilon"),
+        ("t5", "dropout_rate"),
+    ],
+)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1, 1e300, 10**99])
+def test_a_number_that_is_negative_or_not_finite_is_named(family, key, value):
+    read, contents = READERS[family]
+    message = (
+        rf"^config.json has {key}={re.escape(repr(value))}, expected a number from 0 to 3.4e\+38"
+    )
+    with pytest.raises(ValueError, match=message):
+        read({**contents, key: value}, "config.json")
+
+
+@pytest.mark.parametrize(
+    ("family", "key", "most"),
+    [
+        ("codegen", "n_layer", "10,000"),
+        ("codegen", "n_embd", "1,048,576"),
+        ("codegen", "vocab_size", "1,048,576"),
+        ("llama", "num_hidden_layers", "10,000"),
+        ("llama", "head_dim", "1,048,576"),
+        ("t5", "num_layers", "10,000"),
+        ("t5", "num_decoder_layers", "10,000"),
+    ],
+)
+def test_a_size_beyond_all_models_is_named_with_the_bound(family, key, most):
+    read, contents = READERS[family]
+    with pytest.raises(
+        ValueError, match=rf"^config.json has .*{key}=10{{9}}, expected at most {most}"
+    ):
+        read({**contents, key: 10**9}, "config.json")
+
+
+@pytest.mark.parametrize(
+    ("family", "key", "value", "message"),
+    [
+        ("codegen", "n_layer", -1, r"CodeGenConfig.num_layers is -1; it must be at least 1\."),
+        ("codegen", "rotary_dim", 3, "CodeGenConfig.rotary_dim is 3; it must be even"),
+        ("codegen", "n_embd", 33, "CodeGenConfig.num_heads is 4, which does not divide"),
+        (
+            "llama",
+            "rope_theta",
+            0,
+            r"LlamaConfig.rotary_base is 0\.0; it must be at least 1 and fin",
+        ),
+        ("t5", "d_kv", 0, "T5Config.head_dim is 0"),
+    ],
+)
+def test_impossible_shapes_name_the_file(family, key, value, message):
+    read, contents = READERS[family]
+    with pytest.raises(ValueError, match=rf"^config.json: {message}"):
+        read({**contents, key: value}, "config.json")
+
+
+def test_an_id_outside_the_vocabulary_names_the_file():
+    contents = {"encoder": CODEGEN, "decoder": CODEGEN, "pad_token_id": -1}
+    with pytest.raises(ValueError, match=r"^config.json: EncoderDecoderConfig.pad_id is -1, but"):
+        codegen_config.from_huggingface(contents, "config.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "base"),
+    [
+        ({}, 10_000.0),
+        ({"rope_theta": 5e5}, 5e5),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}, 5e5),
+        ({"rope_theta": None, "rope_parameters": {"rope_theta": None}}, 10_000.0),
+    ],
+)
+def test_the_rotary_base_is_where_a_version_of_transformers_writes_it(change, base):
+    assert codegen_config.llama_from_huggingface({**LLAMA, **change}, "x").rotary_base == base
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("rope_parameters", [1], r"rope_parameters=\[1\], expected an object"),
+        ("rope_scaling", "linear", "rope_scaling='linear', expected an object"),
+        ("rope_parameters", {"rope_theta": "x"}, "rope_theta='x', expected a number"),
+        ("rope_parameters", {"rope_theta": math.nan}, "rope_theta=nan, expected a number from 0"),
+        ("rope_parameters", {"rope_theta": -5}, "rope_theta=-5, expected a number from 0"),
+    ],
+)
+def test_rotary_positions_that_are_none_are_named(key, value, message):
+    with pytest.raises(ValueError, match=rf"^config.json has {message}"):
+        codegen_config.llama_from_huggingface({**LLAMA, key: value}, "config.json")
+
+
+@pytest.mark.parametrize("architectures", [5, {"CodeGenForCausalLM": 1}])
+def test_architectures_that_are_no_list_are_those_of_no_class(architectures):
+    contents = {"model_type": "codegen", "architectures": architectures}
+    with pytest.raises(ValueError, match=r"^config.json describes .*, architectures .*; supported"):
+        detected(contents, FORMATS.values(), source="config.json")
 
 
 def test_a_half_that_is_no_object_is_missing():

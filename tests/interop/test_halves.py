@@ -212,6 +212,10 @@ def test_configs_say_what_transformers_says_by_default(tmp_path):
         (LLAMA | {"attention_bias": True}, "attention_bias=True; supported: False"),
         (LLAMA | {"hidden_size": None}, "config.json lacks hidden_size"),
         (CODEGEN | {"tie_word_embeddings": True}, "tie_word_embeddings=True; supported: False"),
+        (
+            T5 | {"num_layers": 2, "num_decoder_layers": 0},
+            r"config.json: T5Config has neither encoder nor decoder layers",
+        ),
         (CODEGEN | {"n_head": 2}, "n_head=2; CodeGen's fused projections need a multiple of 4"),
     ],
 )
