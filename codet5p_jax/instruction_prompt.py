@@ -3,6 +3,7 @@
 Source: Stanford Alpaca (github.com/tatsu-lab/stanford_alpaca), which CodeT5+ takes (section 3.3).
 """
 
+EXAMPLE = "Write a Python function that reverses a list."  # for model cards
 END_OF_PROMPT = "\n\n### Response:"
 
 

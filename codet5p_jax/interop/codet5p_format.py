@@ -1,5 +1,6 @@
 """The format of the released CodeT5+ 2B, 6B and 16B, whose halves are CodeGens."""
 
+from codet5p_jax.instruction_prompt import EXAMPLE, alpaca_prompt
 from codet5p_jax.interop import codegen_config
 from codet5p_jax.interop.codegen_names import codet5p_names, codet5p_sizes
 from codet5p_jax.interop.formats import Format
@@ -27,6 +28,29 @@ def _side(half: HalfConfig) -> str:
     )
 
 
+_LOADING = """
+```python
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("PATH_OF_THIS_FOLDER", trust_remote_code=True)
+model = AutoModelForSeq2SeqLM.from_pretrained("PATH_OF_THIS_FOLDER", trust_remote_code=True)
+prompt = {prompt}
+inputs = tokenizer(prompt, return_tensors="pt")
+outputs = model.generate(
+    input_ids=inputs.input_ids,
+    attention_mask=inputs.attention_mask,
+    decoder_input_ids=inputs.input_ids,
+    max_new_tokens=64,
+)
+print(tokenizer.decode(outputs[0], skip_special_tokens=True))
+```
+
+transformers has no such class: `trust_remote_code=True` runs the two Python files of this folder.
+
+The decoder is a language model that reads from left to right: the prompt goes to the encoder and in
+front of the decoder, as above. Padding has an id of its own and is masked (`attention_mask`).
+"""
+
 CODET5P = Format(
     name="codet5p",
     description="CodeT5pEncoderDecoderModel, both halves CodeGen's, as codet5p-2b, -6b and -16b",
@@ -44,25 +68,6 @@ CODET5P = Format(
     generation_config=codegen_config.generation_config,
     dtype=float32_or_bfloat16,
     summary=_summary,
-    loading="""
-```python
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("PATH_OF_THIS_FOLDER", trust_remote_code=True)
-model = AutoModelForSeq2SeqLM.from_pretrained("PATH_OF_THIS_FOLDER", trust_remote_code=True)
-inputs = tokenizer("def mean(values):\\n    return", return_tensors="pt")
-outputs = model.generate(
-    input_ids=inputs.input_ids,
-    attention_mask=inputs.attention_mask,
-    decoder_input_ids=inputs.input_ids,
-    max_new_tokens=64,
-)
-print(tokenizer.decode(outputs[0], skip_special_tokens=True))
-```
-
-transformers has no such class: `trust_remote_code=True` runs the two Python files of this folder.
-
-The decoder is a language model that reads from left to right: the prompt goes to the encoder and in
-front of the decoder, as above. Padding has an id of its own and is masked (`attention_mask`).
-""",
+    loading=_LOADING.format(prompt='"def mean(values):\\n    return"'),
+    loading_tuned=_LOADING.format(prompt=f'"""{alpaca_prompt(EXAMPLE)}"""'),
 )

@@ -73,6 +73,7 @@ class Format(ModelClass):
         dtype: Dtype of a parameter's tensors -> dtype in which it is imported.
         summary: Our config -> rows of the model card's first table: what, and its value.
         loading: Section of the model card on how to load it.
+        loading_tuned: The same of a model that was tuned on instructions; empty: no other.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Format(ModelClass):
     dtype: Callable[[np.dtype], np.dtype] = float32
     summary: Callable[[Config], dict[str, str]]
     loading: str
+    loading_tuned: str = ""
 
     @property
     def model_files(self) -> tuple[pathlib.Path, ...]:

@@ -57,17 +57,18 @@ def model_card(
         provenance: How it was trained.
         left_out: Paths of parameters of the trained model that the export does not hold.
     """
+    loading = (provenance.instructions and format.loading_tuned) or format.loading
     sections = (
         _front_matter(format),
         _introduction(config, format, provenance),
-        f"## Loading\n\n{format.loading.strip()}",
+        f"## Loading\n\n{loading.strip()}",
         _PROMPT if provenance.instructions else "",
         _training(provenance),
         _losses(provenance.losses),
         _counts("Files in training by language", "language", provenance.languages),
         _counts("Files in the corpus by licence", "licence", provenance.licenses),
         _evaluation(provenance.evaluation),
-        _limitations(left_out, tuned=bool(provenance.instructions)),
+        _limitations(left_out, provenance),
         _licence(provenance),
     )
     return "\n\n".join(section.strip() for section in sections if section) + "\n"
@@ -206,7 +207,7 @@ def _evaluation(evaluation: Mapping[str, Any]) -> str:
     )
 
 
-def _limitations(left_out: tuple[str, ...], *, tuned: bool) -> str:
+def _limitations(left_out: tuple[str, ...], provenance: Provenance) -> str:
     heads = ""
     if left_out:
         names = ", ".join(f"`{path}`" for path in left_out)
@@ -214,14 +215,23 @@ def _limitations(left_out: tuple[str, ...], *, tuned: bool) -> str:
             f"\n- The trained model has parameters that this format cannot hold: {names}. "
             "Embeddings and matching scores need the original checkpoint."
         )
+    known = "It knows the languages of its corpus, as they were when that was collected."
     instructions = "Not tuned to follow instructions, nor filtered for"
-    if tuned:
+    filters = " beyond the filters of the corpus"
+    if provenance.instructions:
         instructions = "Each instruction is answered without those before it, and not filtered for"
+    if provenance.instructions and not provenance.corpus:
+        names = ", ".join(f"`{name}`" for name in provenance.instructions)
+        known = (
+            f"It was tuned on the instructions {names} alone; whatever else it knows\n"
+            "  is of the model that the tuning began from."
+        )
+        filters = ""
     return (
         "## Limitations\n\n"
         "- Generated code may be wrong, insecure or not run at all: review and test it.\n"
-        "- It knows the languages of its corpus, as they were when that was collected.\n"
-        f"- {instructions}\n  harmful or personal content beyond the filters of the corpus.{heads}"
+        f"- {known}\n"
+        f"- {instructions}\n  harmful or personal content{filters}.{heads}"
     )
 
 

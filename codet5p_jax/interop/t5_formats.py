@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from functools import partial
 
+from codet5p_jax.instruction_prompt import EXAMPLE, alpaca_prompt
 from codet5p_jax.interop import t5_config
 from codet5p_jax.interop.formats import Config, Contents, Format
 from codet5p_jax.interop.t5_names import t5_names, t5_sizes
@@ -71,6 +72,23 @@ tokenizer = AutoTokenizer.from_pretrained("PATH_OF_THIS_FOLDER")
 model = AutoModelForSeq2SeqLM.from_pretrained("PATH_OF_THIS_FOLDER")
 inputs = tokenizer("def mean(values):\\n    return", return_tensors="pt")
 outputs = model.generate(input_ids=inputs.input_ids, attention_mask=inputs.attention_mask)
+print(tokenizer.decode(outputs[0], skip_special_tokens=True))
+```
+{_SEQUENCES}""",
+    loading_tuned=f"""
+```python
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("PATH_OF_THIS_FOLDER")
+model = AutoModelForSeq2SeqLM.from_pretrained("PATH_OF_THIS_FOLDER")
+prompt = \"""{alpaca_prompt(EXAMPLE)}\"""
+inputs = tokenizer(prompt, return_tensors="pt")
+outputs = model.generate(
+    input_ids=inputs.input_ids,
+    attention_mask=inputs.attention_mask,
+    decoder_input_ids=inputs.input_ids[:, :-1],  # without </s>: the answer follows
+    max_new_tokens=128,
+)
 print(tokenizer.decode(outputs[0], skip_special_tokens=True))
 ```
 {_SEQUENCES}""",

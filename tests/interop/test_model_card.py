@@ -1,5 +1,8 @@
+import re
+
 import pytest
 
+from codet5p_jax.instruction_prompt import EXAMPLE, alpaca_prompt
 from codet5p_jax.interop.codet5p_format import CODET5P
 from codet5p_jax.interop.huggingface import FORMATS
 from codet5p_jax.interop.model_card import Provenance, measures, model_card
@@ -67,9 +70,27 @@ def test_an_instruction_tuned_model_names_its_instructions_and_how_it_is_asked(c
         "of the source code and the instructions",
     ):
         assert line in card
-    assert "Not tuned to follow instructions" not in card
+    assert "Not tuned to follow instructions" not in card and "its corpus" not in card
+    assert "tuned on the instructions `made` alone;" in card.split("## Limitations")[1]
     untuned = model_card(config, format=T5, provenance=Provenance(), left_out=())
     assert "Not tuned to follow instructions" in untuned and "### Response:" not in untuned
+
+
+@pytest.mark.parametrize(
+    ("format", "read"), [(T5, "inputs.input_ids[:, :-1]"), (CODET5P, "inputs.input_ids")]
+)
+def test_an_instruction_tuned_model_is_loaded_and_asked_in_its_prompt(
+    config, two_codegens, format, read
+):
+    config = config if format is T5 else two_codegens()
+    tuned = Provenance(instructions={"made": "f00d"})
+    card = model_card(config, format=format, provenance=tuned, left_out=())
+    [code] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    [prompt] = re.findall(r'"""(.*?)"""', code, re.DOTALL)
+    assert prompt == alpaca_prompt(EXAMPLE)
+    assert f" decoder_input_ids={read}," in code
+    assert "def mean" not in code
+    compile(code, "card", "exec")
 
 
 def test_the_last_losses_are_shown_where_there_are_any(config):
