@@ -1,4 +1,4 @@
-"""Multi-head attention of T5: scores in float32, not scaled, with an additive bias."""
+"""Multi-head attention of T5: scores not scaled, with a bias by relative position."""
 
 from collections.abc import Callable
 
@@ -8,10 +8,14 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
+from codet5p_jax.kernels.attention_mask import AttentionMask
+from codet5p_jax.kernels.fused_attention import fused_attention
+from codet5p_jax.kernels.platform import platform
+from codet5p_jax.kernels.position_bias import PositionBias
+from codet5p_jax.kernels.xla_attention import xla_attention
 from codet5p_jax.models.cache import KeysAndValues
 from codet5p_jax.models.dropout import drop
 from codet5p_jax.models.layers import Linear
-from codet5p_jax.models.masks import AttentionMask
 
 # (query, key, value, *, mask, bias) -> attended values, shaped like the query.
 AttentionFunction = Callable[..., jax.Array]
@@ -23,116 +27,17 @@ def dot_product_attention(
     value: Float[Array, "batch keys heads head_dim"],
     *,
     mask: AttentionMask,
-    bias: Float[Array, "1 heads queries keys"] | None = None,
+    bias: PositionBias | None = None,
 ) -> Float[Array, "batch queries heads head_dim"]:
-    """Returns ``softmax(query key^T + bias + mask) value`` in plain XLA.
+    """Returns ``softmax(query key^T + bias + mask) value``, by what serves the platform best.
 
-    Scores and softmax are float32 whatever the dtype of the inputs.
+    On TPUs that is `fused_attention`, except for cached decoding, whose one query leaves nothing to
+    fuse; elsewhere `xla_attention`.
     """
-    shape = query.shape[1], key.shape[1]
-    query, key, value = (jnp.swapaxes(x, 1, 2) for x in (query, key, value))
-    bias = jnp.zeros([1, 1, 1, 1], jnp.float32) if bias is None else bias
-    return jnp.swapaxes(_attend(query, key, value, bias, mask.as_bias(*shape)), 1, 2)
-
-
-@jax.custom_vjp
-def _attend(
-    query: Float[Array, "batch heads queries head_dim"],
-    key: Float[Array, "batch heads keys head_dim"],
-    value: Float[Array, "batch heads keys head_dim"],
-    bias: Float[Array, "1 #heads #queries #keys"],
-    masked: Float[Array, "#batch 1 #queries #keys"],
-) -> Float[Array, "batch heads queries head_dim"]:
-    """Attention with heads first, so that no product needs a transposed copy.
-
-    Its own gradient keeps nothing of the size of the scores, except on CPUs: it makes the weights
-    again from two numbers per query, and takes sum(weights * d_weights) from the narrow
-    sum(out * d_out) instead, the two being equal (FlashAttention, arXiv:2205.14135, appendix B.2).
-    """
-    return _attend_forward(query, key, value, bias, masked)[0]
-
-
-def _attend_forward(query, key, value, bias, masked):
-    inputs = query, key, bias, masked
-    largest, scores = jax.lax.platform_dependent(
-        *inputs, tpu=_largest_and_scores_again, default=_largest_and_scores
-    )
-    weights = jnp.exp(scores - largest)  # not divided by their sum: `out` is, being narrow
-    total = jnp.sum(weights, axis=-1, keepdims=True)
-    weights = jax.lax.optimization_barrier(weights.astype(value.dtype))
-    out = jnp.einsum("bhqk,bhkd->bhqd", weights, value) / total
-    out = out.astype(value.dtype)
-    # Only CPUs read the weights; elsewhere the compiler drops them, out of a scan's stacks, too.
-    return out, (*inputs, value, out, largest, total, weights)
-
-
-def _attend_backward(residuals, d_out):
-    query, key, bias, masked, value, out, largest, total, kept = residuals
-    # The barrier keeps the compiler from finding these scores in the forward pass, where it would
-    # then write them, in float32, and the weights, for layers that are unrolled to read back.
-    again, d_out = jax.lax.optimization_barrier((query, d_out))
-    weights, total = jax.lax.platform_dependent(
-        kept, again, key, bias, masked, largest, total, cpu=_kept, default=_weights_again
-    )
-    # Without the barrier the scores are written, in float32, and both products begin with exp.
-    weights = jax.lax.optimization_barrier(weights)
-    d_weights = jnp.einsum("bhqd,bhkd->bhqk", d_out, value, preferred_element_type=jnp.float32)
-    inner = jnp.sum(d_out.astype(jnp.float32) * out, axis=-1, keepdims=True)
-    d_scores = (weights * ((d_weights - inner) / total)).astype(query.dtype)
-    d_value = jnp.einsum("bhqk,bhqd->bhkd", weights, (d_out / total).astype(d_out.dtype))
-    d_query = jnp.einsum("bhqk,bhkd->bhqd", d_scores, key)
-    d_key = jnp.einsum("bhqk,bhqd->bhkd", d_scores, query)
-    return d_query, d_key, d_value, _sum_over_rows(d_scores, bias), jnp.zeros_like(masked)
-
-
-_attend.defvjp(_attend_forward, _attend_backward)
-
-
-def _kept(weights, query, key, bias, masked, largest, total):
-    """Returns weights, and what they are still to be divided by."""
-    return weights, total
-
-
-def _weights_again(weights, query, key, bias, masked, largest, total):
-    """Makes them again, divided, so that the backward pass need not round anything else."""
-    scores = _scores(query, key, bias, masked)
-    weights = jnp.exp(scores - (largest + jnp.log(total))).astype(weights.dtype)
-    return weights, jnp.ones_like(total)
-
-
-def _scores(query, key, bias, masked):
-    """Returns the scores [batch, heads, queries, keys], float32 whatever the inputs are."""
-    scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
-    return scores + jnp.broadcast_to(bias + masked, scores.shape)
-
-
-def _largest_and_scores(query, key, bias, masked):
-    """Returns each query's largest score, [batch, heads, queries, 1], and the scores."""
-    scores = _scores(query, key, bias, masked)
-    return jnp.max(scores, axis=-1, keepdims=True), scores
-
-
-def _largest_and_scores_again(query, key, bias, masked):
-    """Computes the scores once for the largest alone, since TPUs compute faster than they write.
-
-    The first product then ends in the maximum, the second in the weights; no scores are written.
-    """
-    largest = jnp.max(_scores(query, key, bias, masked), axis=-1, keepdims=True)
-    again, largest = jax.lax.optimization_barrier((query, largest))
-    return largest, _scores(again, key, bias, masked)
-
-
-def _sum_over_rows(d_scores, bias):
-    """Returns the gradient of `bias`, as a product with ones.
-
-    XLA on CPU runs the plain sum over the leading axis 70 times slower (33 ms of 8 x 1.5 MB on
-    one core, against 0.5); elsewhere the two compile alike.
-    """
-    if bias.size == 1:  # there is none; or one key alone, whose weight no bias changes
-        return jnp.zeros_like(bias)
-    ones = jnp.ones(d_scores.shape[:1], d_scores.dtype)
-    summed = jnp.einsum("b,bhqk->hqk", ones, d_scores, preferred_element_type=jnp.float32)
-    return summed[None]
+    is_cached = not isinstance(mask.query_offset, int)
+    if platform() == "tpu" and not is_cached:
+        return fused_attention(query, key, value, mask=mask, bias=bias, fallback=True)
+    return xla_attention(query, key, value, mask=mask, bias=bias)
 
 
 class Attention(nn.Module):
@@ -181,7 +86,7 @@ class Attention(nn.Module):
         attended: KeysAndValues,
         *,
         mask: AttentionMask,
-        bias: Float[Array, "1 heads queries keys"] | None,
+        bias: PositionBias | None,
         keep: Bool[Array, "batch heads keys"] | None = None,
     ) -> Float[Array, "batch queries embed"]:
         """Returns what the queries at `x` gather from `attended`, of the keys to `keep`."""

@@ -9,6 +9,7 @@ from flax import linen as nn
 from flax import struct, traverse_util
 from jaxtyping import Array, Float, Int
 
+from codet5p_jax.kernels.attention_mask import MASKED
 from codet5p_jax.models.cache import LayerCache
 from codet5p_jax.models.config import T5Config
 from codet5p_jax.models.decoder_only import (
@@ -19,7 +20,7 @@ from codet5p_jax.models.decoder_only import (
 from codet5p_jax.models.decoder_only_config import INITIAL_STDDEV
 from codet5p_jax.models.encoder_decoder import EncoderDecoderConfig, HalfConfig, ModelConfig
 from codet5p_jax.models.layers import Linear
-from codet5p_jax.models.masks import MASKED, cross_mask, decoder_mask, encoder_mask
+from codet5p_jax.models.masks import cross_mask, decoder_mask, encoder_mask
 from codet5p_jax.models.t5 import Decoder, Encoder, language_model_head, token_embedder
 from codet5p_jax.typing import PyTree
 

@@ -16,11 +16,11 @@ from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Float, Int
 
+from codet5p_jax.kernels.attention_mask import AnyArray, AttentionMask, Segments
 from codet5p_jax.models.cache import KeysAndValues, LayerCache, write_at
 from codet5p_jax.models.decoder_only_config import INITIAL_STDDEV, DecoderOnlyConfig
 from codet5p_jax.models.embedding import TokenEmbedder
 from codet5p_jax.models.layers import RESIDUAL_AXES, Linear
-from codet5p_jax.models.masks import AnyArray, AttentionMask, Segments
 from codet5p_jax.models.positions import positions_in_segments
 from codet5p_jax.models.rotary import Phases, rotary_phases
 from codet5p_jax.models.scanned import scanned_layers

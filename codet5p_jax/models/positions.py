@@ -1,67 +1,12 @@
-"""Positions in segments, and relative position biases of T5 (arXiv:1910.10683, section 2.1)."""
-
-import functools
+"""Positions in segments, and the parameters of T5's bias by relative position."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
-
-def distance_buckets(num_buckets: int, max_distance: int) -> Int[np.ndarray, " distances"]:
-    """Returns the bucket of each distance 0..max_distance, in one direction.
-
-    The first half of the buckets holds one distance each, the second half grows
-    logarithmically up to `max_distance`; the last bucket holds all that lies beyond, too.
-    Computed on the host in float64, so that no device's logarithm moves a boundary.
-    """
-    exact = num_buckets // 2
-    distances = np.arange(max_distance + 1)
-    growth = np.log(np.maximum(distances, 1) / exact) / np.log(max_distance / exact)
-    logarithmic = exact + np.floor(growth * (num_buckets - exact) + 1e-6).astype(np.int64)
-    buckets = np.where(distances < exact, distances, np.minimum(logarithmic, num_buckets - 1))
-    return buckets.astype(np.int32)
-
-
-def relative_position_buckets(
-    relative_position: Int[Array, "..."],
-    *,
-    bidirectional: bool,
-    num_buckets: int = 32,
-    max_distance: int = 128,
-) -> Int[Array, "..."]:
-    """Returns the row of the bias table for each ``key position - query position``.
-
-    Bidirectional, the upper half of the rows serves keys after the query; otherwise such keys
-    share row 0 (a causal mask hides them).
-    """
-    one_direction = num_buckets // 2 if bidirectional else num_buckets
-    behind = relative_position if bidirectional else jnp.minimum(relative_position, 0)
-    distance = jnp.minimum(jnp.abs(behind), max_distance)
-    in_order = distance_buckets(one_direction, max_distance)
-    # Counted in comparisons, which become part of what reads the buckets, as no gather does.
-    firsts = np.searchsorted(in_order, np.arange(1, one_direction)).astype(np.int32)
-    reached = distance[None] >= firsts.reshape(-1, *[1] * distance.ndim)
-    buckets = jnp.sum(reached, axis=0, dtype=jnp.int32)
-    if bidirectional:
-        buckets = buckets + one_direction * (relative_position > 0)
-    return buckets.astype(jnp.int32)
-
-
-def spread_along_diagonals(
-    values: Float[Array, "heads offsets"], queries: int, keys: int
-) -> Float[Array, "heads queries keys"]:
-    """Returns the matrices whose entry (i, j) is ``values[:, (j - i) mod (queries + keys)]``.
-
-    A matrix that depends on j - i alone has only queries + keys - 1 distinct entries. Written
-    out by broadcast and reshape, so that neither it nor its gradient needs a gather: in rows of
-    n - 1 out of a repeated row of n, entry (i, j) lies at i * (n - 1) + j = (j - i) mod n.
-    """
-    heads, n = values.shape
-    rows = jnp.broadcast_to(values[:, None], [heads, queries, n]).reshape(heads, queries * n)
-    skewed = rows[:, : queries * (n - 1)].reshape(heads, queries, n - 1)
-    return skewed[:, :, :keys]
+from codet5p_jax.kernels.position_bias import PositionBias
 
 
 def positions_in_segments(
@@ -84,7 +29,7 @@ def positions_in_segments(
 
 
 class RelativePositionBias(nn.Module):
-    """A learned bias per head and bucket of relative positions, added to attention scores.
+    """The table of a stack's position bias.
 
     Attributes:
         num_heads: Attention heads.
@@ -99,43 +44,15 @@ class RelativePositionBias(nn.Module):
     max_distance: int = 128
 
     @nn.compact
-    def __call__(
-        self, queries: int, keys: int, query_offset: jax.Array | int = 0
-    ) -> Float[Array, "1 heads queries keys"]:
-        """Returns the bias for `queries` positions that start at `query_offset`, float32."""
+    def __call__(self, query_offset: jax.Array | int = 0) -> PositionBias:
+        """Returns the bias of queries that start at `query_offset`, for attention to spread."""
         init = nn.with_logical_partitioning(
             nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"), ("relpos_buckets", "heads")
         )
         table = self.param("embedding", init, (self.num_buckets, self.num_heads), jnp.float32)
-        to_bucket = functools.partial(
-            relative_position_buckets,
+        return PositionBias(
+            table=table,
+            query_offset=query_offset,
             bidirectional=self.bidirectional,
-            num_buckets=self.num_buckets,
             max_distance=self.max_distance,
         )
-        spread = {"queries": queries, "keys": keys, "to_bucket": to_bucket}
-        bias = jax.lax.platform_dependent(
-            table,
-            jnp.int32(query_offset),
-            cpu=functools.partial(_bias_along_diagonals, **spread),
-            default=functools.partial(_bias_by_choice, **spread),
-        )
-        return bias[None]
-
-
-def _bias_along_diagonals(table, query_offset, *, queries, keys, to_bucket):
-    offsets = jnp.arange(queries + keys, dtype=jnp.int32)
-    relative = jnp.where(offsets < keys, offsets, offsets - (queries + keys))
-    return spread_along_diagonals(table[to_bucket(relative - query_offset)].T, queries, keys)
-
-
-def _bias_by_choice(table, query_offset, *, queries, keys, to_bucket):
-    """Returns the same by comparisons, of which TPUs write no more than the result.
-
-    There the reshapes of `spread_along_diagonals` copy forty times that; on CPUs they are free. A
-    product with a matrix of choices took a step 7% longer to compile and moved 1% more.
-    """
-    positions = jnp.arange(queries, dtype=jnp.int32)[:, None] + query_offset
-    buckets = to_bucket(jnp.arange(keys, dtype=jnp.int32)[None] - positions)
-    chosen = buckets[None, None] == jnp.arange(table.shape[0], dtype=jnp.int32).reshape(-1, 1, 1, 1)
-    return jnp.sum(jnp.where(chosen, table[:, :, None, None], 0), axis=0)

@@ -13,10 +13,10 @@ from flax import struct
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from codet5p_jax.kernels.attention_mask import AttentionMask
 from codet5p_jax.models.attention import AttentionFunction, split_heads
 from codet5p_jax.models.cache import KeysAndValues
 from codet5p_jax.models.layers import Linear
-from codet5p_jax.models.masks import AttentionMask
 
 
 class Phases(struct.PyTreeNode):

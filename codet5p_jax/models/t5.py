@@ -8,13 +8,14 @@ from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
+from codet5p_jax.kernels.attention_mask import AnyArray, AttentionMask
+from codet5p_jax.kernels.position_bias import PositionBias
 from codet5p_jax.models.attention import Attention
 from codet5p_jax.models.cache import KeysAndValues, LayerCache, write_at
 from codet5p_jax.models.config import T5Config
 from codet5p_jax.models.dropout import drop, keep_masks
 from codet5p_jax.models.embedding import TokenEmbedder
 from codet5p_jax.models.layers import RESIDUAL_AXES, FeedForward, Linear, RMSNorm
-from codet5p_jax.models.masks import AnyArray, AttentionMask
 from codet5p_jax.models.positions import RelativePositionBias
 from codet5p_jax.models.scanned import scanned_layers
 
@@ -24,14 +25,14 @@ class LayerContext(struct.PyTreeNode):
 
     Attributes:
         mask: Mask of self-attention.
-        bias: Relative position bias of self-attention, [1, heads, queries, keys].
+        bias: Relative position bias of self-attention.
         encoded: Encoder output, for the decoder; None where the cache holds its projections.
         cross_mask: Mask of cross-attention, for the decoder.
         position: Where this pass writes into the cache.
     """
 
     mask: AttentionMask
-    bias: jax.Array
+    bias: PositionBias
     encoded: jax.Array | None = None
     cross_mask: AttentionMask | None = None
     position: jax.Array | None = None
@@ -164,7 +165,7 @@ class Encoder(nn.Module):
     ) -> Float[Array, "batch inputs embed"]:
         """Returns the hidden states after the final norm; relative positions need no segments."""
         x = _embedded(self, tokens)
-        bias = self.relative_position_bias(x.shape[1], x.shape[1])
+        bias = self.relative_position_bias()
         before, layers, behind = _stack_masks(self, x, train=train)
         x = _drop_along_length(x, before, self.config)
         x, _ = self.layers(x, layers, LayerContext(mask=mask, bias=bias))
@@ -221,10 +222,9 @@ class Decoder(nn.Module):
         With a cache, `tokens` are the next positions, and ``mask.query_offset`` the first of them.
         """
         x = _embedded(self, tokens)
-        keys = x.shape[1] if cache is None else cache.past.keys.shape[2]
         context = LayerContext(
             mask=mask,
-            bias=self.relative_position_bias(x.shape[1], keys, mask.query_offset),
+            bias=self.relative_position_bias(mask.query_offset),
             encoded=encoded,
             cross_mask=cross_mask,
             position=None if cache is None else mask.query_offset,

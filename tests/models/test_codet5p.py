@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from codet5p_jax.kernels.attention_mask import MASKED
 from codet5p_jax.models.codet5p import CodeT5p, abstract_params, last_eos_position
-from codet5p_jax.models.masks import MASKED
 from codet5p_jax.models.sizes import MODELS
 
 TEST = MODELS["codet5p_test"]

@@ -1,0 +1,262 @@
+"""The kernel, interpreted, against the formula in numpy's float64 and JAX's derivative of it."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from codet5p_jax.kernels import fused_attention as module
+from codet5p_jax.kernels.attention_mask import AttentionMask
+from codet5p_jax.kernels.fused_attention import UnservedAttentionError, blocks_of, fused_attention
+from codet5p_jax.kernels.position_bias import PositionBias
+from codet5p_jax.kernels.xla_attention import xla_attention
+
+BUCKETS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """Attention to be computed."""
+
+    heads: int = 2
+    head_dim: int = 16
+    queries: int = 40
+    keys: int = 40
+    max_distance: int | None = 12
+    bidirectional: bool = True
+    causal: bool = False
+    segments: str = "none"
+    scale: float | None = None
+    batch: int = 2
+
+    def inputs(self, seed=0):
+        """Returns query, key, value, table and weights of the outputs, float64."""
+        draw = np.random.default_rng(seed).normal
+        shape = (self.batch, self.queries, self.heads, self.head_dim)
+        keys = (self.batch, self.keys, self.heads, self.head_dim)
+        sizes = (shape, keys, keys, (BUCKETS, self.heads), shape)
+        return [draw(0, self.head_dim**-0.25 if len(s) > 2 else 1, s) for s in sizes]
+
+    def mask(self, seed=0):
+        """Returns the mask: three segments to a row, the last of them padding, or one."""
+        draw = np.random.default_rng(seed)
+
+        def ids(length):
+            return np.sort(draw.integers(0, 3, (self.batch, length)), axis=1)[:, ::-1].astype("i4")
+
+        keys = ids(self.keys)
+        if self.segments == "none":
+            return AttentionMask(causal=self.causal)
+        if self.segments == "keys":
+            return AttentionMask(key_segments=keys, causal=self.causal)
+        queries = keys if self.queries == self.keys else ids(self.queries)
+        return AttentionMask(key_segments=keys, query_segments=queries, causal=self.causal)
+
+    def bias(self, table):
+        """Returns the bias of a table; None without one."""
+        if self.max_distance is None:
+            return None
+        return PositionBias(
+            table=table, bidirectional=self.bidirectional, max_distance=self.max_distance
+        )
+
+    def formula(self, query, key, value, table):
+        """Returns softmax(scale * query key^T + bias + mask) value, in the dtype given."""
+        scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) * (self.scale or 1.0)
+        offsets = np.arange(self.keys)[None] - np.arange(self.queries)[:, None]
+        if self.max_distance is not None:
+            spread = table[self.bias(table).buckets(jnp.asarray(offsets))]
+            scores = scores + jnp.moveaxis(spread, -1, 0)[None]
+        scores = scores + jnp.asarray(self._hidden(offsets), scores.dtype)
+        return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores), value)
+
+    def _hidden(self, offsets):
+        mask, hidden = self.mask(), np.zeros((self.batch, 1, self.queries, self.keys))
+        if self.causal:
+            hidden = hidden - 1e9 * (offsets > 0)[None, None]
+        if self.segments == "keys":
+            hidden = hidden - 1e9 * (np.asarray(mask.key_segments) == 0)[:, None, None]
+        if self.segments == "both":
+            keys, queries = mask.key_segments[:, None], mask.query_segments[:, :, None]
+            hidden = hidden - 1e9 * (keys != queries)[:, None]
+        return hidden
+
+
+def _out_and_gradients(attend, inputs, dtype):
+    """Returns output and gradients by query, key, value and table, of a weighted sum."""
+    *qkv, table, weights = inputs
+    table_dtype = "float64" if dtype == "float64" else "float32"
+
+    def weighted(query, key, value, table):
+        out = attend(query, key, value, table)
+        return jnp.sum(out.astype(table_dtype) * jnp.asarray(weights, table_dtype)), out
+
+    arguments = (*(jnp.asarray(x, dtype) for x in qkv), jnp.asarray(table, table_dtype))
+    compute = jax.jit(jax.grad(weighted, argnums=(0, 1, 2, 3), has_aux=True))
+    gradients, out = compute(*arguments)
+    return [np.asarray(x, np.float64) for x in (out, *gradients)]
+
+
+def _exact(case, inputs):
+    with jax.enable_x64(True):
+        return _out_and_gradients(case.formula, inputs, "float64")
+
+
+def _by(attention, case):
+    def attend(query, key, value, table):
+        return attention(
+            query, key, value, mask=case.mask(), bias=case.bias(table), scale=case.scale
+        )
+
+    return attend
+
+
+def _assert_exact(case):
+    inputs = case.inputs()
+    ours = _out_and_gradients(_by(fused_attention, case), inputs, "float32")
+    for a, b in zip(ours, _exact(case, inputs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * max(1.0, np.abs(b).max()))
+
+
+LONG = {"queries": 300, "keys": 300, "batch": 1}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(segments="keys"),
+        Case(causal=True, bidirectional=False),
+        Case(segments="both", causal=True, bidirectional=False, **LONG),
+        Case(segments="both", **LONG),
+        Case(max_distance=None, queries=40, keys=150, segments="both"),
+        Case(max_distance=None, queries=150, keys=40, segments="keys"),
+        Case(heads=8, head_dim=80, max_distance=None, causal=True, scale=80**-0.5, batch=1),
+        Case(heads=1, head_dim=256, max_distance=None, causal=True, scale=256**-0.5, batch=1),
+        Case(heads=2, head_dim=128, segments="keys", batch=1),
+        Case(heads=6, head_dim=64, segments="keys", batch=1),
+        Case(max_distance=400, **LONG),  # no value is shared by far distances
+    ],
+    ids=str,
+)
+def test_output_and_gradients_equal_the_formula(case, monkeypatch):
+    monkeypatch.setattr(module, "LONGEST_BLOCK", 128)  # several blocks of what is quick
+    _assert_exact(case)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    heads=st.integers(1, 3),
+    head_dim=st.sampled_from([1, 8, 24, 64]),
+    queries=st.integers(1, 140),
+    keys=st.integers(1, 140),
+    bias=st.booleans(),
+    causal=st.booleans(),
+    segments=st.sampled_from(["none", "keys", "both"]),
+    scale=st.sampled_from([None, 0.5]),
+)
+def test_any_shape_equals_the_formula(bias, causal, queries, keys, **fields):
+    _assert_exact(
+        Case(
+            max_distance=12 if bias else None,
+            bidirectional=not causal,
+            causal=causal,
+            queries=queries,
+            keys=queries if bias or causal else keys,
+            batch=1,
+            **fields,
+        )
+    )
+
+
+def test_bfloat16_is_as_near_to_float64_as_xla_comes():
+    case = Case(heads=2, head_dim=64, queries=256, keys=256, segments="keys")
+    inputs = [np.asarray(jnp.asarray(x, jnp.bfloat16), np.float64) for x in case.inputs()]
+    exact = _exact(case, inputs)
+
+    def distances(attention):
+        found = _out_and_gradients(_by(attention, case), inputs, "bfloat16")
+        return [
+            np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in zip(found, exact, strict=True)
+        ]
+
+    ours, xla = distances(fused_attention), distances(xla_attention)
+    assert [a <= 1.5 * b for a, b in zip(ours, xla, strict=True)] == [True] * 5, (ours, xla)
+
+
+def test_a_row_of_nothing_but_padding_has_no_nan():
+    case = Case()
+    *qkv, table, _ = (jnp.asarray(x, jnp.float32) for x in case.inputs())
+    mask = AttentionMask(key_segments=jnp.zeros([2, 40], jnp.int32))
+
+    def total(table):
+        return jnp.sum(fused_attention(*qkv, mask=mask, bias=case.bias(table)))
+
+    assert np.isfinite(jax.grad(total)(table)).all()
+
+
+def test_on_a_mesh_each_device_computes_its_rows_and_heads():
+    case = Case(heads=4, batch=4, segments="keys")
+    mesh = jax.make_mesh((2, 2), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    inputs = case.inputs()
+    alone = _out_and_gradients(_by(fused_attention, case), inputs, "float32")
+    rules = [("batch", "data"), ("heads", "model"), ("length", None), ("kv", None)]
+    rules.append(("relpos_buckets", None))
+    with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
+        shared = _out_and_gradients(_by(fused_attention, case), inputs, "float32")
+    for a, b in zip(shared, alone, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)  # the table's sum in parts
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields", "message"),
+    [
+        ({}, {"dtype": "float16"}, "bfloat16 or float32.*; got float16"),
+        ({"causal": True, "max_distance": None, "queries": 3}, {}, "causal mask .*3 queries, 40"),
+        ({"queries": 3}, {}, "position bias .*3 queries, 40 keys"),
+        ({}, {"query_offset": 4}, "begin where the keys do"),
+        ({"queries": 40_000, "keys": 40_000, "head_dim": 64, "batch": 1}, {}, "40,000 keys of 2"),
+    ],
+)
+def test_what_the_kernel_does_not_serve_is_an_error_with_a_way_out(changes, fields, message):
+    case = dataclasses.replace(Case(), **changes)
+    dtype = fields.pop("dtype", "float32")
+    shapes = [jax.ShapeDtypeStruct(x.shape, dtype) for x in case.inputs()[:3]]
+    mask = dataclasses.replace(case.mask(), **fields)
+    table = jnp.zeros([BUCKETS, case.heads])
+
+    def attend(fallback):
+        return jax.eval_shape(
+            lambda q, k, v: fused_attention(
+                q, k, v, mask=mask, bias=case.bias(table), fallback=fallback
+            ),
+            *shapes,
+        )
+
+    with pytest.raises(UnservedAttentionError, match=f"{message}.*xla_attention.*fallback"):
+        attend(fallback=False)
+    with pytest.warns(UserWarning, match=message):
+        assert attend(fallback=True).shape == shapes[0].shape
+
+
+@pytest.mark.parametrize(
+    ("length", "block", "rounded"),
+    [(1, 128, 128), (114, 128, 128), (512, 512, 512), (640, 384, 768), (2048, 512, 2048)],
+)
+def test_lengths_are_filled_up_as_little_as_whole_blocks_allow(length, block, rounded):
+    blocks = blocks_of(num_heads=2, head_dim=64, queries=length, keys=length)
+    assert (blocks.query_block, blocks.queries) == (block, rounded)
+
+
+def test_tiles_do_not_grow_with_the_length():
+    counts = {
+        length: blocks_of(
+            num_heads=2, head_dim=64, queries=length, keys=length, max_distance=128
+        ).tiles.count
+        for length in (512, 1024, 2048, 8192)
+    }
+    assert counts == {512: 1, 1024: 3, 2048: 5, 8192: 5}
