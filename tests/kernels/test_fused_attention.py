@@ -174,18 +174,18 @@ def test_any_shape_equals_the_formula(bias, causal, queries, keys, **fields):
 
 
 def test_bfloat16_is_as_near_to_float64_as_xla_comes():
+    """Root mean squares over four seeds; of one the table's gradient, 16 sums, says too little."""
     case = Case(heads=2, head_dim=64, queries=256, keys=256, segments="keys")
-    inputs = [np.asarray(jnp.asarray(x, jnp.bfloat16), np.float64) for x in case.inputs()]
-    exact = _exact(case, inputs)
-
-    def distances(attention):
-        found = _out_and_gradients(_by(attention, case), inputs, "bfloat16")
-        return [
-            np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in zip(found, exact, strict=True)
-        ]
-
-    ours, xla = distances(fused_attention), distances(xla_attention)
-    assert [a <= 1.5 * b for a, b in zip(ours, xla, strict=True)] == [True] * 5, (ours, xla)
+    squares = {fused_attention: np.zeros(5), xla_attention: np.zeros(5)}
+    for seed in range(4):
+        inputs = [np.asarray(jnp.asarray(x, jnp.bfloat16), np.float64) for x in case.inputs(seed)]
+        exact = _exact(case, inputs)
+        for attention, total in squares.items():
+            found = _out_and_gradients(_by(attention, case), inputs, "bfloat16")
+            pairs = zip(found, exact, strict=True)
+            total += [np.sum((a - b) ** 2) / np.sum(b**2) for a, b in pairs]
+    ours, xla = (np.sqrt(squares[attention]) for attention in (fused_attention, xla_attention))
+    assert (ours <= 1.5 * xla).all(), (ours, xla)
 
 
 def test_a_row_of_nothing_but_padding_has_no_nan():
