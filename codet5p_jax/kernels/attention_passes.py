@@ -233,6 +233,7 @@ class _Program:
 
     def tile(self, key_block: Index) -> jax.Array:
         """Returns the tile between its queries and a block of keys."""
+        assert self.blocks.tiles
         return self.blocks.tiles.index(self.query_block, key_block)
 
     def of_queries(self, ref: Any, head: int) -> Float[Array, "queries head_dim"]:
@@ -289,6 +290,7 @@ class _Program:
             for head in range(self.blocks.heads):
                 do(tile, head)
 
+        assert self.blocks.tiles
         jax.lax.fori_loop(0, self.blocks.tiles.count, of_tile, None)
 
 

@@ -301,7 +301,8 @@ def _backward(blocks, interpret, residuals, d_out):
     inputs = {"query": query, "key": key, "value": value, "out": out, "d_out": d_out}
     inputs |= {"log_sum": log_sum, **segments}
     outputs = {"d_query": query, "d_key": key, "d_value": value}
-    scratch = dict.fromkeys(("sum_key", "sum_value"), (blocks.keys, blocks.width))
+    of_keys: tuple[int, ...] = (blocks.keys, blocks.width)
+    scratch = dict.fromkeys(("sum_key", "sum_value"), of_keys)
     if blocks.tiles:
         inputs["tile_values"] = outputs["d_tile_values"] = tile_values
         scratch |= dict.fromkeys(("tiles", "sum_tiles"), call.tiles_shape)
@@ -374,7 +375,7 @@ class _Call:
             products: Matrix products between queries and keys.
         """
         blocks = self.blocks
-        seen = sum(blocks.seen_key_blocks(i) for i in range(blocks.num_query_blocks))
+        seen = sum(int(blocks.seen_key_blocks(i)) for i in range(blocks.num_query_blocks))
         pairs = seen * blocks.query_block * blocks.key_block * self.grid[1] * blocks.num_heads
         return pl.CostEstimate(
             flops=2 * products * pairs * blocks.head_dim,

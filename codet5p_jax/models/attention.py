@@ -9,8 +9,6 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from codet5p_jax.kernels.attention_mask import AttentionMask
-from codet5p_jax.kernels.fused_attention import fused_attention
-from codet5p_jax.kernels.platform import platform
 from codet5p_jax.kernels.position_bias import PositionBias
 from codet5p_jax.kernels.xla_attention import xla_attention
 from codet5p_jax.models.cache import KeysAndValues
@@ -29,14 +27,7 @@ def dot_product_attention(
     mask: AttentionMask,
     bias: PositionBias | None = None,
 ) -> Float[Array, "batch queries heads head_dim"]:
-    """Returns ``softmax(query key^T + bias + mask) value``, by what serves the platform best.
-
-    On TPUs that is `fused_attention`, except for cached decoding, whose one query leaves nothing to
-    fuse; elsewhere `xla_attention`.
-    """
-    is_cached = not isinstance(mask.query_offset, int)
-    if platform() == "tpu" and not is_cached:
-        return fused_attention(query, key, value, mask=mask, bias=bias, fallback=True)
+    """Returns ``softmax(query key^T + bias + mask) value``, in plain XLA on every platform."""
     return xla_attention(query, key, value, mask=mask, bias=bias)
 
 

@@ -126,28 +126,32 @@ def _assert_exact(case):
 LONG = {"queries": 300, "keys": 300, "batch": 1}
 
 
+QUICK = [
+    Case(segments="keys"),
+    Case(segments="both", causal=True, bidirectional=False, **LONG),
+    Case(max_distance=None, queries=40, keys=150, segments="both"),
+]
+SLOW = [
+    Case(causal=True, bidirectional=False),
+    Case(segments="both", **LONG),
+    Case(max_distance=None, queries=150, keys=40, segments="keys"),
+    Case(heads=8, head_dim=80, max_distance=None, causal=True, scale=80**-0.5, batch=1),
+    Case(heads=1, head_dim=256, max_distance=None, causal=True, scale=256**-0.5, batch=1),
+    Case(heads=2, head_dim=128, segments="keys", batch=1),
+    Case(heads=6, head_dim=64, segments="keys", batch=1),
+    Case(max_distance=400, **LONG),  # no value is shared by far distances
+]
+
+
 @pytest.mark.parametrize(
-    "case",
-    [
-        Case(segments="keys"),
-        Case(causal=True, bidirectional=False),
-        Case(segments="both", causal=True, bidirectional=False, **LONG),
-        Case(segments="both", **LONG),
-        Case(max_distance=None, queries=40, keys=150, segments="both"),
-        Case(max_distance=None, queries=150, keys=40, segments="keys"),
-        Case(heads=8, head_dim=80, max_distance=None, causal=True, scale=80**-0.5, batch=1),
-        Case(heads=1, head_dim=256, max_distance=None, causal=True, scale=256**-0.5, batch=1),
-        Case(heads=2, head_dim=128, segments="keys", batch=1),
-        Case(heads=6, head_dim=64, segments="keys", batch=1),
-        Case(max_distance=400, **LONG),  # no value is shared by far distances
-    ],
-    ids=str,
+    "case", [*QUICK, *(pytest.param(case, marks=pytest.mark.slow) for case in SLOW)], ids=str
 )
 def test_output_and_gradients_equal_the_formula(case, monkeypatch):
     monkeypatch.setattr(module, "LONGEST_BLOCK", 128)  # several blocks of what is quick
     _assert_exact(case)
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     heads=st.integers(1, 3),
@@ -173,6 +177,7 @@ def test_any_shape_equals_the_formula(bias, causal, queries, keys, **fields):
     )
 
 
+@pytest.mark.slow
 def test_bfloat16_is_as_near_to_float64_as_xla_comes():
     """Root mean squares over four seeds; of one the table's gradient, 16 sums, says too little."""
     case = Case(heads=2, head_dim=64, queries=256, keys=256, segments="keys")
@@ -188,6 +193,7 @@ def test_bfloat16_is_as_near_to_float64_as_xla_comes():
     assert (ours <= 1.5 * xla).all(), (ours, xla)
 
 
+@pytest.mark.slow
 def test_a_row_of_nothing_but_padding_has_no_nan():
     case = Case()
     *qkv, table, _ = (jnp.asarray(x, jnp.float32) for x in case.inputs())
@@ -199,6 +205,7 @@ def test_a_row_of_nothing_but_padding_has_no_nan():
     assert np.isfinite(jax.grad(total)(table)).all()
 
 
+@pytest.mark.slow
 def test_on_a_mesh_each_device_computes_its_rows_and_heads():
     case = Case(heads=4, batch=4, segments="keys")
     mesh = jax.make_mesh((2, 2), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
