@@ -95,6 +95,9 @@ def fused_attention(
     )
 
 
+fused_attention.spreads_bias = True  # type: ignore[attr-defined]  # never to a matrix
+
+
 def _unserved(query, key, value, *, mask, bias) -> str:
     """Returns what of it the kernel does not serve; empty where it serves all."""
     dtypes = {jnp.dtype(x.dtype) for x in (query, key, value)}

@@ -7,6 +7,8 @@ from jaxtyping import Array, Float
 from codet5p_jax.kernels.attention_mask import AttentionMask
 from codet5p_jax.kernels.position_bias import PositionBias
 
+SpreadBias = Float[Array, "1 heads queries keys"]
+
 
 def xla_attention(
     query: Float[Array, "batch queries heads head_dim"],
@@ -14,18 +16,21 @@ def xla_attention(
     value: Float[Array, "batch keys heads head_dim"],
     *,
     mask: AttentionMask,
-    bias: PositionBias | None = None,
+    bias: PositionBias | SpreadBias | None = None,
     scale: float | None = None,
 ) -> Float[Array, "batch queries heads head_dim"]:
     """Returns ``softmax(scale * query key^T + bias + mask) value``.
 
-    Scores and softmax are float32 whatever the dtype of the inputs.
+    Scores and softmax are float32 whatever the dtype of the inputs. A bias that several calls share
+    is best spread once, by `PositionBias.matrix`.
     """
     shape = query.shape[1], key.shape[1]
     if scale is not None:
         query = (query * scale).astype(query.dtype)
     query, key, value = (jnp.swapaxes(x, 1, 2) for x in (query, key, value))
-    added = jnp.zeros([1, 1, 1, 1], jnp.float32) if bias is None else bias.matrix(*shape)
+    if isinstance(bias, PositionBias):
+        bias = bias.matrix(*shape)
+    added = jnp.zeros([1, 1, 1, 1], jnp.float32) if bias is None else bias
     return jnp.swapaxes(_attend(query, key, value, added, mask.as_bias(*shape)), 1, 2)
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from codet5p_jax.kernels.attention_mask import AttentionMask
 from codet5p_jax.kernels.position_bias import PositionBias
-from codet5p_jax.kernels.xla_attention import xla_attention
+from codet5p_jax.kernels.xla_attention import SpreadBias, xla_attention
 from codet5p_jax.models.cache import KeysAndValues
 from codet5p_jax.models.dropout import drop
 from codet5p_jax.models.layers import Linear
@@ -25,10 +25,20 @@ def dot_product_attention(
     value: Float[Array, "batch keys heads head_dim"],
     *,
     mask: AttentionMask,
-    bias: PositionBias | None = None,
+    bias: PositionBias | SpreadBias | None = None,
 ) -> Float[Array, "batch queries heads head_dim"]:
     """Returns ``softmax(query key^T + bias + mask) value``, in plain XLA on every platform."""
     return xla_attention(query, key, value, mask=mask, bias=bias)
+
+
+def bias_for(
+    attention: AttentionFunction, bias: PositionBias, queries: int, keys: int
+) -> PositionBias | SpreadBias:
+    """Returns `bias` as an attention function takes it best, once for all layers of a stack.
+
+    That is spread to a matrix, unless the function says that it needs none (`spreads_bias`).
+    """
+    return bias if getattr(attention, "spreads_bias", False) else bias.matrix(queries, keys)
 
 
 class Attention(nn.Module):
@@ -77,7 +87,7 @@ class Attention(nn.Module):
         attended: KeysAndValues,
         *,
         mask: AttentionMask,
-        bias: PositionBias | None,
+        bias: PositionBias | SpreadBias | None,
         keep: Bool[Array, "batch heads keys"] | None = None,
     ) -> Float[Array, "batch queries embed"]:
         """Returns what the queries at `x` gather from `attended`, of the keys to `keep`."""

@@ -10,7 +10,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from codet5p_jax.kernels.attention_mask import AnyArray, AttentionMask
 from codet5p_jax.kernels.position_bias import PositionBias
-from codet5p_jax.models.attention import Attention
+from codet5p_jax.kernels.xla_attention import SpreadBias
+from codet5p_jax.models.attention import Attention, bias_for
 from codet5p_jax.models.cache import KeysAndValues, LayerCache, write_at
 from codet5p_jax.models.config import T5Config
 from codet5p_jax.models.dropout import drop, keep_masks
@@ -32,7 +33,7 @@ class LayerContext(struct.PyTreeNode):
     """
 
     mask: AttentionMask
-    bias: PositionBias
+    bias: PositionBias | SpreadBias
     encoded: jax.Array | None = None
     cross_mask: AttentionMask | None = None
     position: jax.Array | None = None
@@ -165,7 +166,8 @@ class Encoder(nn.Module):
     ) -> Float[Array, "batch inputs embed"]:
         """Returns the hidden states after the final norm; relative positions need no segments."""
         x = _embedded(self, tokens)
-        bias = self.relative_position_bias()
+        length = x.shape[1]
+        bias = bias_for(self.config.attention, self.relative_position_bias(), length, length)
         before, layers, behind = _stack_masks(self, x, train=train)
         x = _drop_along_length(x, before, self.config)
         x, _ = self.layers(x, layers, LayerContext(mask=mask, bias=bias))
@@ -222,9 +224,11 @@ class Decoder(nn.Module):
         With a cache, `tokens` are the next positions, and ``mask.query_offset`` the first of them.
         """
         x = _embedded(self, tokens)
+        keys = x.shape[1] if cache is None else cache.past.keys.shape[2]
+        bias = self.relative_position_bias(mask.query_offset)
         context = LayerContext(
             mask=mask,
-            bias=self.relative_position_bias(mask.query_offset),
+            bias=bias_for(self.config.attention, bias, x.shape[1], keys),
             encoded=encoded,
             cross_mask=cross_mask,
             position=None if cache is None else mask.query_offset,

@@ -3,8 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from codet5p_jax.kernels.attention_mask import AttentionMask
+from codet5p_jax.kernels.fused_attention import fused_attention
 from codet5p_jax.kernels.position_bias import PositionBias
-from codet5p_jax.models.attention import Attention
+from codet5p_jax.models.attention import Attention, bias_for, dot_product_attention
 
 
 def _module(**changes):
@@ -84,3 +85,10 @@ def test_any_function_can_attend(rng):
     module = _module(attention=first_key)
     out, _ = module.init_with_output(rng, x, x, mask=AttentionMask(), bias=None, method=_attend)
     np.testing.assert_array_equal(out[:, 0], out[:, 3])
+
+
+def test_a_bias_is_spread_once_for_those_who_need_a_matrix():
+    bias = PositionBias(table=jnp.arange(24.0).reshape(8, 3), max_distance=12)
+    spread = bias_for(dot_product_attention, bias, 5, 7)
+    np.testing.assert_array_equal(spread, bias.matrix(5, 7))
+    assert bias_for(fused_attention, bias, 5, 7) is bias
