@@ -259,7 +259,10 @@ def _ones_behind(rows: tf.RaggedTensor, counts: tf.Tensor) -> tf.RaggedTensor:
 
 
 def _read_array(path: pathlib.Path) -> dict[str, Any]:
-    values = _parsed(_read_text(path), str(path))
+    try:
+        values = _parsed(_read_text(path), str(path))
+    except ValueError as error:
+        raise ValueError(f"{error} A file of one object to a line is named .jsonl.") from error
     if not isinstance(values, list):
         raise ValueError(f"{str(path)!r} holds no array of instructions.")
     return {f"number {number}": value for number, value in enumerate(values, start=1)}

@@ -80,7 +80,9 @@ def without_empty_tasks(
     if not kept:
         raise ValueError(
             f"The split {split!r} of {', '.join(task.name for task in rates)} holds no example. "
-            "Read another split, or give more data; without held-out data, set eval_dataset = None."
+            "Read another split, or give more data; without held-out data, set eval_dataset = None "
+            "of its Stream: of instructions by "
+            "--gin.instruction/curriculum.Stream.eval_dataset=None and --gin.EVAL_SAMPLES=0."
         )
     return kept
 

@@ -43,7 +43,7 @@ def test_instructions_are_read_from_an_array_and_from_lines(tmp_path):
 @pytest.mark.parametrize(
     ("contents", "message"),
     [
-        ("{", r"a\.json' is no JSON"),
+        ("{", r"a\.json' is no JSON.* is named \.jsonl"),
         ("[" * 100_000, r"a\.json' is no JSON: maximum recursion depth"),
         ("9" * 5_000, r"a\.json' is no JSON: Exceeds the limit"),
         (b"\xff", "is no text in UTF-8"),
