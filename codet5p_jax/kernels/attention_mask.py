@@ -37,12 +37,12 @@ class AttentionMask(struct.PyTreeNode):
         """Returns 0 where a query may look and `MASKED` where not, to be added to scores."""
         bias = jnp.zeros([1, 1, 1, 1], jnp.float32)
         if self.causal:
-            bias = bias + _masked_unless(self._is_past(queries, keys)[None, None])
+            bias = bias + masked_unless(self._is_past(queries, keys)[None, None])
         if self.query_segments is not None and self.key_segments is not None:
             same = self.query_segments[:, :, None] == self.key_segments[:, None, :]
-            bias = bias + _masked_unless(same[:, None])
+            bias = bias + masked_unless(same[:, None])
         elif self.key_segments is not None:
-            bias = bias + _masked_unless(self.key_segments[:, None, None, :] != 0)
+            bias = bias + masked_unless(self.key_segments[:, None, None, :] != 0)
         return bias
 
     def _is_past(self, queries: int, keys: int) -> jax.Array:
@@ -50,5 +50,6 @@ class AttentionMask(struct.PyTreeNode):
         return positions[:, None] >= jnp.arange(keys, dtype=jnp.int32)[None, :]
 
 
-def _masked_unless(allowed: AnyArray) -> jax.Array:
+def masked_unless(allowed: AnyArray) -> jax.Array:
+    """Returns 0 where `allowed` and `MASKED` elsewhere, float32."""
     return jnp.where(allowed, jnp.float32(0), jnp.float32(MASKED))

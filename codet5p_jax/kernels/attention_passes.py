@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jaxtyping import Array, Float
 
-from codet5p_jax.kernels.attention_mask import MASKED
+from codet5p_jax.kernels.attention_mask import masked_unless
 from codet5p_jax.kernels.diagonal_tiles import DiagonalTiles, gather, spread
 
 LANES = 128
@@ -125,8 +125,12 @@ def backward_pass(blocks: Blocks, refs: Refs) -> None:
     """
     program = _Program(blocks, refs)
     if blocks.tiles:
-        pl.when(program.is_first())(program.make_tiles)
-        pl.when(program.is_first())(lambda: _clear(refs.sum_tiles))
+
+        @pl.when(program.is_first())
+        def _begin():
+            program.make_tiles()
+            _clear(refs.sum_tiles)
+
     pl.when(program.query_block == 0)(lambda: _clear(refs.sum_key, refs.sum_value))
     inner = program.inner_products()
 
@@ -269,12 +273,12 @@ class _Program:
         if blocks.by_key or blocks.by_segment:
             keys = _column(refs.key_segments[0, :, self.rows(key_block)])
             seen = keys == refs.query_segments[0] if blocks.by_segment else keys != 0
-            mask = _masked_unless(seen)
+            mask = masked_unless(seen)
         if blocks.causal:
             shape = (blocks.key_block, blocks.query_block)
             key = jax.lax.broadcasted_iota(jnp.int32, shape, 0) + key_block * blocks.key_block
             query = jax.lax.broadcasted_iota(jnp.int32, shape, 1)
-            past = _masked_unless(key <= query + self.query_block * blocks.query_block)
+            past = masked_unless(key <= query + self.query_block * blocks.query_block)
             mask = past if mask is None else mask + past
         return mask
 
@@ -297,10 +301,6 @@ class _Program:
 def _clear(*refs: Any) -> None:
     for ref in refs:
         ref[...] = jnp.zeros_like(ref)
-
-
-def _masked_unless(seen: jax.Array) -> jax.Array:
-    return jnp.where(seen, jnp.float32(0), jnp.float32(MASKED))
 
 
 def _column(row: Array) -> Array:

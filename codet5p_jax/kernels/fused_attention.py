@@ -177,11 +177,8 @@ def _local_attention(query, key, value, mask, bias, scale):
     segments = _segments(mask)
     if blocks.by_key and not segments:
         segments = {"key_segments": jnp.ones([batch, keys], jnp.int32)}
-    if not blocks.by_segment:
-        segments.pop("query_segments", None)
-    lengths = {"key_segments": blocks.keys, "query_segments": blocks.queries}
     nobodys = -1 if blocks.by_segment else 0  # segment of keys that fill up
-    values = {"key_segments": nobodys, "query_segments": 0}
+    filled = {"key_segments": (blocks.keys, nobodys), "query_segments": (blocks.queries, 0)}
     out = attend(
         blocks,
         platform() != "tpu",
@@ -189,10 +186,7 @@ def _local_attention(query, key, value, mask, bias, scale):
         _filled_up(key.reshape(batch, keys, -1), blocks.keys),
         _filled_up(value.reshape(batch, keys, -1), blocks.keys),
         None if bias is None else _tile_values(bias, blocks),
-        {
-            name: _filled_up(ids, lengths[name], with_value=values[name])[:, None]
-            for name, ids in segments.items()
-        },
+        {name: _filled_up(ids, *filled[name])[:, None] for name, ids in segments.items()},
     )
     return out[:, :queries].reshape(query.shape)
 
@@ -205,10 +199,10 @@ def _tile_values(
     return jnp.swapaxes(values.reshape(-1, blocks.heads, *values.shape[1:]), 1, 2)
 
 
-def _filled_up(x: jax.Array, length: int, *, with_value: int = 0) -> jax.Array:
-    """Returns `x` [batch, n, ...] made `length` long."""
+def _filled_up(x: jax.Array, length: int, value: int = 0) -> jax.Array:
+    """Returns `x` [batch, n, ...] made `length` long with `value`."""
     missing = [(0, length - x.shape[1] if axis == 1 else 0) for axis in range(x.ndim)]
-    return jnp.pad(x, missing, constant_values=with_value)
+    return jnp.pad(x, missing, constant_values=value)
 
 
 def blocks_of(
