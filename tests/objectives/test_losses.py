@@ -93,6 +93,48 @@ def test_chunked_equals_whole_with_gradients(chunk_length):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), whole, chunked)
 
 
+@pytest.mark.parametrize("chunk_length", [None, 3])
+def test_chunked_loss_of_a_padded_vocabulary_matches_torch_without_the_padding(chunk_length):
+    numbers = np.random.default_rng(2)
+    hidden = numbers.normal(size=(3, 7, 4)).astype(np.float32)
+    kernel = numbers.normal(size=(4, 11)).astype(np.float32)
+    _, targets, weights = _tokens()
+
+    def logits(kernel, hidden):
+        return jnp.where(jnp.arange(16)[None, None] < 11, hidden @ kernel, -1e9)
+
+    def loss(hidden, kernel):
+        return chunked_token_cross_entropy(
+            logits,
+            kernel,
+            hidden,
+            targets,
+            weights,
+            chunk_length=chunk_length,
+            label_smoothing=0.1,
+            z_loss=0.02,
+            vocab_size=11,
+        ).loss.total
+
+    padded = jnp.asarray(np.concatenate([kernel, np.ones((4, 5), np.float32)], axis=-1))
+    value, gradients = jax.value_and_grad(loss, argnums=(0, 1))(jnp.asarray(hidden), padded)
+
+    torch_hidden, torch_kernel = (torch.tensor(x, requires_grad=True) for x in (hidden, kernel))
+    log_probabilities = torch.log_softmax(torch_hidden @ torch_kernel, dim=-1)
+    wanted = torch.full((3, 7, 11), 0.1 / 11)
+    at = torch.tensor(np.array(targets)).long()[..., None]
+    wanted.scatter_add_(-1, at, torch.full(at.shape, 0.9))
+    each = -(wanted * log_probabilities).sum(-1)
+    each = each + 0.02 * torch.logsumexp(torch_hidden @ torch_kernel, dim=-1) ** 2
+    expected = (each * torch.tensor(np.array(weights))).sum()
+    expected.backward()
+    np.testing.assert_allclose(value, expected.item(), rtol=1e-5)
+    # float32 sums of some twenty tokens
+    np.testing.assert_allclose(gradients[0], torch_hidden.grad.numpy(), atol=1e-5)
+    np.testing.assert_allclose(gradients[1][:, :11], torch_kernel.grad.numpy(), atol=1e-5)
+    assert not np.any(gradients[1][:, 11:])
+
+
 def test_contrastive_loss_and_its_gradients_match_torch():
     numbers = np.random.default_rng(2)
     queries, keys, noise = (numbers.normal(size=(n, 4)).astype(np.float32) for n in (3, 8, 3))

@@ -88,3 +88,27 @@ def test_chunks_change_nothing(tiny_model, tiny_params, rng):
     chunked = dataclasses.replace(objective, chunk_length=4)
     losses = [o.loss(tiny_params, {}, _batch(), rng, train=False)[0] for o in (objective, chunked)]
     np.testing.assert_allclose(losses[0].total, losses[1].total, rtol=1e-6)
+
+
+def test_label_smoothing_and_z_loss_see_the_real_vocabulary_alone(tiny_model, tiny_params, rng):
+    batch, config = _batch(), tiny_model.config
+    assert config.padded_vocab_size > config.vocab_size
+    objective = Seq2SeqObjective(model=tiny_model, label_smoothing=0.1, z_loss=0.01, chunk_length=4)
+    loss, metrics, _ = objective.loss(tiny_params, {}, batch, rng, train=False)
+    logits = np.asarray(
+        tiny_model.apply(
+            {"params": tiny_params}, batch["encoder_input_tokens"], batch["decoder_input_tokens"]
+        ),
+        np.float64,
+    )[..., : config.vocab_size]
+    log_normalizer = np.log(np.exp(logits).sum(-1))
+    targets, weights = (
+        np.asarray(batch[f"decoder_{k}"]) for k in ("target_tokens", "loss_weights")
+    )
+    nats = log_normalizer - np.take_along_axis(logits, targets[..., None], -1)[..., 0]
+    smoothed = 0.9 * nats + 0.1 * (log_normalizer - logits.mean(-1))
+    expected = ((smoothed + 0.01 * log_normalizer**2) * weights).sum() / weights.sum()
+    np.testing.assert_allclose(loss.compute(), expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        metrics["cross_entropy"].compute(), (nats * weights).sum() / weights.sum(), rtol=1e-5
+    )
