@@ -15,7 +15,8 @@ from flax import struct
 
 from codet5p_jax.training.loss_statistics import LossStatistics
 from codet5p_jax.training.state import TrainState
-from codet5p_jax.typing import Batch, Leaf, Metrics, PyTree, WeightedMean
+from codet5p_jax.training.step import choose
+from codet5p_jax.typing import Batch, Leaf, Metrics, WeightedMean
 
 TrainStep = Callable[..., tuple[TrainState, Metrics]]  # train_step, but for its `accept`
 
@@ -197,21 +198,16 @@ def guarded_step(
     new, metrics = step(state, batches, accept=accept)
     verdict = guard.judge(statistics, metrics)
     healthy = verdict.kind == Kind.HEALTHY
-    after = _choose(
+    after = choose(
         healthy,
         statistics.add(verdict.loss, decay=guard.decay),
         statistics.replace(skipped=statistics.skipped + 1),
     )
     chosen = new.replace(
-        objective_state=_choose(healthy, new.objective_state, state.objective_state),
+        objective_state=choose(healthy, new.objective_state, state.objective_state),
         loss_statistics=after,
     )
     return chosen, _weighed(metrics, healthy), verdict
-
-
-def _choose(healthy: jax.Array, new: PyTree, old: PyTree) -> PyTree:
-    """Returns `new` or `old`; a leaf that is both is left alone."""
-    return jax.tree.map(lambda n, o: n if n is o else jnp.where(healthy, n, o), new, old)
 
 
 def _weighed(metrics: Metrics, healthy: jax.Array) -> Metrics:

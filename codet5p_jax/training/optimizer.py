@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
@@ -85,11 +86,23 @@ def adafactor(
     if clipping_threshold is not None:
         parts.append(optax.clip_by_block_rms(clipping_threshold))
     if multiply_by_parameter_scale:
-        parts.append(optax.scale_by_param_block_rms())
+        parts.append(optax.stateless(_by_parameter_scale))
     if weight_decay:
         parts.append(optax.add_decayed_weights(weight_decay, mask=decayed))
     parts.append(optax.scale_by_learning_rate(learning_rate))
     return _clipped(max_gradient_norm, optax.chain(*parts))
+
+
+def _by_parameter_scale(updates: PyTree, params: PyTree) -> PyTree:
+    """Returns updates times the root mean square of their parameter, or 1e-3 if that is less.
+
+    `optax.scale_by_param_block_rms`, which reads a parameter twice, for a gradient of its own.
+    """
+
+    def scaled(update: jax.Array, param: jax.Array) -> jax.Array:
+        return update * jnp.maximum(jnp.sqrt(jnp.mean(jnp.square(param))), 1e-3)
+
+    return jax.tree.map(scaled, updates, params)
 
 
 def init_state(optimizer: optax.GradientTransformation, params: PyTree) -> optax.OptState:

@@ -9,6 +9,7 @@ import optax
 from flax import linen as nn
 from jax.typing import ArrayLike
 
+from codet5p_jax.kernels.platform import platform
 from codet5p_jax.training.curriculum import Stream
 from codet5p_jax.training.parameter_rules import (
     EVERY_PARAMETER,
@@ -19,6 +20,7 @@ from codet5p_jax.training.parameter_rules import (
 from codet5p_jax.training.state import TrainState
 from codet5p_jax.typing import Batch, Metrics, PyTree, WeightedMean
 
+Update = Callable[[PyTree, optax.OptState], tuple[PyTree, optax.OptState, Metrics]]
 Box = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]  # of parameters and objectives' states
 
 
@@ -81,12 +83,7 @@ def train_step(
     def leave(trainable: PyTree, opt_state: optax.OptState):
         return trainable, opt_state, _norms("update_norm", jax.tree.map(jnp.zeros_like, grads))
 
-    # A branch, since choosing between old and new doubles what an optimizer reads and writes.
-    run = (
-        update
-        if accept is None
-        else functools.partial(jax.lax.cond, accept(metrics), update, leave)
-    )
+    run = update if accept is None else _only_if(accept(metrics), update, leave)
     trainable, opt_state, update_norms = run(trainable, state.opt_state)
     metrics |= {"learning_rate": _scalar(learning_rate(state.updates))}
     metrics |= update_norms | _norms("parameter_norm", trainable)
@@ -114,6 +111,29 @@ def eval_step(
     params, held = box(state.params, state.objective_state)
     loss, metrics, _ = stream.objective.loss(params, held[stream.name], batch, rng, train=False)
     return _named(stream.name, {"loss": loss, **metrics})
+
+
+def choose(condition: jax.Array, new: PyTree, old: PyTree) -> PyTree:
+    """Returns `new` or `old`; a leaf that is both is left alone.
+
+    Args:
+        condition: Whether it is `new`, bool [].
+        new: Arrays.
+        old: Arrays of the same shapes.
+    """
+    return jax.tree.map(lambda n, o: n if n is o else jnp.where(condition, n, o), new, old)
+
+
+def _only_if(accepted: jax.Array, update: Update, leave: Update) -> Update:
+    """Returns what does `update` if accepted, else `leave`.
+
+    On CPUs by a branch, which takes 7% less time of a step than choosing between what both return.
+    But a branch keeps XLA from fusing gradients with what reads them, so that elsewhere choosing
+    moves less: a tenth of what a step of T5 base moves on TPUs.
+    """
+    if platform() == "cpu":
+        return functools.partial(jax.lax.cond, accepted, update, leave)
+    return lambda *args: choose(accepted, update(*args), leave(*args))
 
 
 def _named(stream: str, metrics: Metrics) -> Metrics:

@@ -11,6 +11,7 @@ import pytest
 from codet5p_jax.models.codet5p import CodeT5p
 from codet5p_jax.models.sizes import model_config
 from codet5p_jax.objectives.seq2seq import Seq2SeqObjective
+from codet5p_jax.training import step as step_module
 from codet5p_jax.training.curriculum import Stream
 from codet5p_jax.training.loss_guard import (
     Anomaly,
@@ -23,7 +24,6 @@ from codet5p_jax.training.loss_guard import (
     skip,
 )
 from codet5p_jax.training.state import TrainState
-from codet5p_jax.training.step import train_step
 from codet5p_jax.typing import WeightedMean
 
 FIRST_STEP = 3
@@ -61,7 +61,7 @@ def _batches(loss, gradient):
 def _take(losses, *, guard=None, gradients=None, first_step=FIRST_STEP):
     stream = Stream(name="lm", objective=GivenObjective(model=MODEL), dataset=None)
     step = functools.partial(
-        train_step,
+        step_module.train_step,
         streams=[stream],
         optimizer=OPTIMIZER,
         learning_rate=lambda update: 1.0,
@@ -80,7 +80,13 @@ def _take(losses, *, guard=None, gradients=None, first_step=FIRST_STEP):
     return state, metrics, kinds
 
 
-def test_a_healthy_step_is_as_if_nobody_watched():
+@pytest.fixture(params=["cpu", "tpu"])
+def platform(request, monkeypatch):
+    """Each way of leaving an update out."""
+    monkeypatch.setattr(step_module, "platform", lambda: request.param)
+
+
+def test_a_healthy_step_is_as_if_nobody_watched(platform):
     state, metrics, kinds = _take([0.75])
     assert kinds == [Kind.HEALTHY]
     assert float(state.params["trained"]["weight"]) == 0.5  # 1 - the gradient
@@ -94,7 +100,7 @@ def test_a_healthy_step_is_as_if_nobody_watched():
 @pytest.mark.parametrize(
     "loss, gradient", [(np.nan, 1.0), (np.inf, 1.0), (0.5, np.nan), (0.5, np.inf)]
 )
-def test_a_step_that_is_no_number_changes_nothing_but_the_step(loss, gradient):
+def test_a_step_that_is_no_number_changes_nothing_but_the_step(loss, gradient, platform):
     before = _state()
     state, metrics, kinds = _take([loss], gradients=[gradient])
     assert kinds == [Kind.NON_FINITE]
