@@ -23,7 +23,7 @@ class CostEstimate:
 
     flops: int
     transcendentals: int
-    hbm_bytes: int
+    bytes_accessed: int
 
 
 def target(call: Instruction) -> str:
@@ -66,4 +66,4 @@ def cost_estimate(call: Instruction) -> CostEstimate | None:
     flops, transcendentals, moved = (
         int(estimate.get(name, 0)) for name in ("flops", "transcendentals", "bytes_accessed")
     )
-    return CostEstimate(flops=flops, transcendentals=transcendentals, hbm_bytes=moved)
+    return CostEstimate(flops=flops, transcendentals=transcendentals, bytes_accessed=moved)

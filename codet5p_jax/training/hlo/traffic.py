@@ -6,6 +6,7 @@ moves what it takes, an update in place what it puts, also where they begin or e
 matrix product whose tiles read an operand several times is counted as if it read it once.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -50,7 +51,7 @@ def hbm_bytes(module: Module, computation: Computation, instruction: Instruction
     if opcode == "custom-call" and is_free(instruction):
         return 0
     if opcode == "custom-call" and (estimate := cost_estimate(instruction)):
-        return estimate.hbm_bytes
+        return max(0, estimate.bytes_accessed - _bytes_elsewhere(computation, instruction))
     if opcode == "fusion":
         return _fusion_bytes(module, computation, instruction)
     if opcode == "send":  # its result names its operand
@@ -70,6 +71,13 @@ def _bytes(buffers: Sequence[Buffer]) -> int:
 
 def _buffers(computation: Computation, name: str) -> Sequence[Buffer]:
     return computation.instructions[name].buffers
+
+
+def _bytes_elsewhere(computation: Computation, call: Instruction) -> int:
+    """Returns the bytes of a kernel's operands and results that lie in VMEM, not in HBM."""
+    operands = (_buffers(computation, name) for name in dict.fromkeys(call.operands))
+    buffers = itertools.chain(call.buffers, *operands)
+    return sum(buffer.padded_bytes - buffer.hbm_bytes for buffer in buffers)
 
 
 def _written_buffers(instruction: Instruction, opcode: str) -> Sequence[Buffer]:

@@ -155,3 +155,11 @@ def test_a_kernel_moves_what_its_author_says():
     )
     assert _moved(A, kernel + said) == 456
     assert _moved(A, kernel) == 2 * A_BYTES
+
+
+def test_of_a_kernels_bytes_those_count_that_lie_in_hbm():
+    a = A.replace("{1,0}", "{1,0:S(1)}")
+    kernel = 'ROOT %r = f32[64,128]{1,0} custom-call(%a, %a), custom_call_target="tpu_custom_call"'
+    said = f', backend_config={{"cost_estimate":{{"bytes_accessed":"{2 * A_BYTES + 4}"}}}}'
+    assert _moved(a, kernel + said) == A_BYTES + 4
+    assert _moved(A, kernel + said) == 2 * A_BYTES + 4
