@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from codet5p_jax.cli.results import now, write_results
+from codet5p_jax.kernels.xla_attention import xla_attention
 from codet5p_jax.models.codet5p import CodeT5p
 from codet5p_jax.models.config import T5Config
 from codet5p_jax.objectives.seq2seq import Seq2SeqObjective
@@ -48,6 +49,11 @@ LAYOUTS: dict[str, dict[str, Any]] = {  # name -> changes of the model, and whet
     "data parallel": {},
     "data parallel, remat": {"remat_policy": REMAT},
     "data parallel, layers unrolled": {"scan_unroll": 12},
+    "data parallel, XLA's attention": {"attention": xla_attention},
+    "data parallel, XLA's attention, layers unrolled": {
+        "attention": xla_attention,
+        "scan_unroll": 12,
+    },
     "fully sharded, remat": {"remat_policy": REMAT, "fully_sharded": True},
 }
 T5X = "T5X, layers unrolled"

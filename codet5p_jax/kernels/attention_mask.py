@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 MASKED = -1e9  # exp(score + MASKED) is 0, and a row of nothing but MASKED still has no NaN
 
@@ -44,6 +44,11 @@ class AttentionMask(struct.PyTreeNode):
         elif self.key_segments is not None:
             bias = bias + masked_unless(self.key_segments[:, None, None, :] != 0)
         return bias
+
+    def seen(self, queries: int, keys: int) -> Bool[Array, "#batch 1 #queries #keys"] | None:
+        """Returns whether a query may look at a key; None where all look at all."""
+        bias = self.as_bias(queries, keys)
+        return None if bias.size == 1 else bias == 0
 
     def _is_past(self, queries: int, keys: int) -> jax.Array:
         positions = jnp.arange(queries, dtype=jnp.int32) + self.query_offset

@@ -3,90 +3,28 @@
 The grid is (blocks of heads, rows of the batch, blocks of queries), the last running fastest. One
 program computes what a block of queries reads of all keys of its row, which lie in VMEM as a whole,
 block by block with a running softmax (FlashAttention, arXiv:2205.14135). So queries, keys, values
-and outputs cross HBM once per pass, and no array of the size of the scores exists.
+and outputs cross HBM once per pass, and no array of the size of the scores exists. It takes its
+queries a chunk at a time, whose scores nearly fit the registers: less code, and less to compile.
 
 Arrays come as projections make them, [batch, length, heads * head_dim]: a program takes so many
 heads that they fill lanes, and nothing is transposed in HBM. Scores lie as [keys, queries], so that
 what belongs to a query is a row: its maximum, its sum, its log-sum.
 """
 
-import dataclasses
+import functools
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jaxtyping import Array, Float
 
+from codet5p_jax.kernels.attention_blocks import LANES, Blocks, Index
 from codet5p_jax.kernels.attention_mask import masked_unless
-from codet5p_jax.kernels.diagonal_tiles import DiagonalTiles, gather, spread
-
-LANES = 128
+from codet5p_jax.kernels.diagonal_tiles import gather, spread
 
 Refs = Any  # a namespace of references to what a pass reads, writes and keeps
-Index = jax.Array | int
-
-
-@final
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Blocks:
-    """How the work is cut.
-
-    Attributes:
-        num_heads: Heads.
-        head_dim: Width of one head.
-        heads: Heads of a program.
-        queries: Queries of a row, a multiple of `query_block`.
-        keys: Keys of a row, a multiple of `key_block`.
-        query_block: Queries of a program.
-        key_block: Keys that it looks at in one go.
-        causal: Whether queries see only keys at their own position and before.
-        scale: What scores are multiplied with; None: nothing.
-        tiles: Tiles of the bias; None: there is none.
-        by_segment: Whether queries see the keys of their own segment alone.
-        by_key: Whether keys of segment 0 are hidden from all.
-    """
-
-    num_heads: int
-    head_dim: int
-    heads: int
-    queries: int
-    keys: int
-    query_block: int
-    key_block: int
-    causal: bool = False
-    scale: float | None = None
-    tiles: DiagonalTiles | None = None
-    by_segment: bool = False
-    by_key: bool = False
-
-    @property
-    def width(self) -> int:
-        """Lanes of a program."""
-        return self.heads * self.head_dim
-
-    @property
-    def num_query_blocks(self) -> int:
-        """Blocks of queries of a row."""
-        return self.queries // self.query_block
-
-    @property
-    def num_key_blocks(self) -> int:
-        """Blocks of keys of a row."""
-        return self.keys // self.key_block
-
-    def lanes(self, head: int) -> slice:
-        """Returns where a program's head lies."""
-        return slice(head * self.head_dim, (head + 1) * self.head_dim)
-
-    def seen_key_blocks(self, query_block: Index) -> Index:
-        """Returns how many blocks of keys a block of queries looks at: none that lies ahead."""
-        if not self.causal:
-            return self.num_key_blocks
-        behind = pl.cdiv((query_block + 1) * self.query_block, self.key_block)
-        least = min if isinstance(behind, int) else jnp.minimum
-        return least(behind, self.num_key_blocks)
 
 
 def forward_pass(blocks: Blocks, refs: Refs) -> None:
@@ -94,27 +32,7 @@ def forward_pass(blocks: Blocks, refs: Refs) -> None:
     program = _Program(blocks, refs)
     if blocks.tiles:
         pl.when(program.is_first())(program.make_tiles)
-
-    def look_at(key_block, before):
-        mask = program.mask(key_block)
-        return tuple(
-            _running_softmax(
-                state, program.scores(key_block, head, mask), program.value(key_block, head)
-            )
-            for head, state in enumerate(before)
-        )
-
-    row = (1, blocks.query_block)
-    start = (
-        jnp.full(row, -jnp.inf, jnp.float32),
-        jnp.zeros(row, jnp.float32),
-        jnp.zeros((blocks.head_dim, blocks.query_block), jnp.float32),
-    )
-    end = program.for_key_blocks(look_at, (start,) * blocks.heads)
-    out = [gathered / total for _, total, gathered in end]
-    refs.out[0] = jnp.concatenate(out, axis=0).T.astype(refs.out.dtype)
-    for head, (largest, total, _) in enumerate(end):
-        refs.log_sum[0, 0, head : head + 1, :] = largest + jnp.log(total)
+    program.for_chunks(functools.partial(_gather, program))
 
 
 def backward_pass(blocks: Blocks, refs: Refs) -> None:
@@ -132,23 +50,7 @@ def backward_pass(blocks: Blocks, refs: Refs) -> None:
             _clear(refs.sum_tiles)
 
     pl.when(program.query_block == 0)(lambda: _clear(refs.sum_key, refs.sum_value))
-    inner = program.inner_products()
-
-    def look_at(key_block, d_queries):
-        mask = program.mask(key_block)
-        made = [
-            _gradients(program, key_block, head, mask, inner[head]) for head in range(blocks.heads)
-        ]
-        rows = program.rows(key_block)
-        refs.sum_key[rows] += jnp.concatenate([d_key for _, d_key, _ in made], axis=1)
-        refs.sum_value[rows] += jnp.concatenate([d_value for _, _, d_value in made], axis=1)
-        return tuple(
-            before + d_query for before, (d_query, _, _) in zip(d_queries, made, strict=True)
-        )
-
-    zero = jnp.zeros((blocks.query_block, blocks.head_dim), jnp.float32)
-    d_queries = program.for_key_blocks(look_at, (zero,) * blocks.heads)
-    refs.d_query[0] = jnp.concatenate(d_queries, axis=1).astype(refs.d_query.dtype)
+    program.for_chunks(functools.partial(_add_gradients, program))
 
     @pl.when(program.query_block == blocks.num_query_blocks - 1)
     def _write_keys_and_values():
@@ -159,32 +61,94 @@ def backward_pass(blocks: Blocks, refs: Refs) -> None:
         pl.when(program.is_last())(program.write_tile_values)
 
 
+def _gather(program: "_Program", chunk: "_Chunk") -> None:
+    """Writes what a chunk of queries gathers."""
+    blocks, refs = program.blocks, program.refs
+
+    def look_at(key_block, before):
+        mask = chunk.mask(key_block)
+        return tuple(
+            _running_softmax(
+                state,
+                chunk.scores(key_block, head, mask),
+                program.value(key_block, head),
+                program.kept(key_block, head),
+            )
+            for head, state in enumerate(before)
+        )
+
+    row = (1, blocks.chunk)
+    start = (
+        jnp.full(row, -jnp.inf, jnp.float32),
+        jnp.zeros(row, jnp.float32),
+        jnp.zeros((blocks.head_dim, blocks.chunk), jnp.float32),
+    )
+    end = chunk.for_key_blocks(look_at, (start,) * blocks.heads)
+    out = [gathered / total for _, total, gathered in end]
+    refs.out[0, chunk.rows] = jnp.concatenate(out, axis=0).T.astype(refs.out.dtype)
+    for head, (largest, total, _) in enumerate(end):
+        refs.log_sum[0, 0, head : head + 1, chunk.rows] = largest + jnp.log(total)
+
+
+def _add_gradients(program: "_Program", chunk: "_Chunk") -> None:
+    """Writes the gradients of a chunk of queries, and adds theirs to those of keys and values."""
+    blocks, refs = program.blocks, program.refs
+    inner = chunk.inner_products()
+
+    def look_at(key_block, d_queries):
+        mask = chunk.mask(key_block)
+        made = [
+            _gradients(program, chunk, key_block, head, mask, inner[head])
+            for head in range(blocks.heads)
+        ]
+        rows = program.rows(key_block)
+        refs.sum_key[rows] += jnp.concatenate([d_key for _, d_key, _ in made], axis=1)
+        refs.sum_value[rows] += jnp.concatenate([d_value for _, _, d_value in made], axis=1)
+        return tuple(
+            before + d_query for before, (d_query, _, _) in zip(d_queries, made, strict=True)
+        )
+
+    zero = jnp.zeros((blocks.chunk, blocks.head_dim), jnp.float32)
+    d_queries = chunk.for_key_blocks(look_at, (zero,) * blocks.heads)
+    refs.d_query[0, chunk.rows] = jnp.concatenate(d_queries, axis=1).astype(refs.d_query.dtype)
+
+
 def _gradients(
-    program: "_Program", key_block: Index, head: int, mask: jax.Array | None, inner: jax.Array
+    program: "_Program",
+    chunk: "_Chunk",
+    key_block: Index,
+    head: int,
+    mask: jax.Array | None,
+    inner: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns what a block of keys adds to the gradients of query, key and value of a head."""
     refs, scale = program.refs, program.blocks.scale
-    query, d_out = program.query(head), program.of_queries(refs.d_out, head)
+    query, d_out = chunk.of_queries(refs.query, head), chunk.of_queries(refs.d_out, head)
     key, value = program.key(key_block, head), program.value(key_block, head)
-    log_sum = refs.log_sum[0, 0, head : head + 1, :]
-    weights = jnp.exp(program.scores(key_block, head, mask) - log_sum)
-    d_scores = weights * (_dot(value, d_out, 1, 1) - inner)
+    log_sum = refs.log_sum[0, 0, head : head + 1, chunk.rows]
+    weights = jnp.exp(chunk.scores(key_block, head, mask) - log_sum)
+    kept = program.kept(key_block, head)
+    d_scores = weights * (_times(_dot(value, d_out, 1, 1), kept) - inner)
     if program.blocks.tiles:
-        refs.sum_tiles[program.tile(key_block), head] += d_scores
+        refs.sum_tiles[program.tile(key_block), head, :, chunk.rows] += d_scores
     d_scores = (d_scores if scale is None else d_scores * scale).astype(query.dtype)
-    d_value = _dot(weights.astype(value.dtype), d_out, 1, 0)
+    d_value = _dot(_times(weights, kept).astype(value.dtype), d_out, 1, 0)
     return _dot(d_scores, key, 0, 0), _dot(d_scores, query, 1, 0), d_value
 
 
 def _running_softmax(
-    state: tuple[jax.Array, jax.Array, jax.Array], scores: jax.Array, value: jax.Array
+    state: tuple[jax.Array, jax.Array, jax.Array],
+    scores: jax.Array,
+    value: jax.Array,
+    kept: jax.Array | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns (largest score, sum of weights, weighted values) with a further block of keys."""
     before, total, gathered = state
     largest = jnp.maximum(before, jnp.max(scores, axis=0, keepdims=True))
-    weights, kept = jnp.exp(scores - largest), jnp.exp(before - largest)
-    total = total * kept + jnp.sum(weights, axis=0, keepdims=True)
-    return largest, total, gathered * kept + _dot(value, weights.astype(value.dtype), 0, 0)
+    weights, shrunk = jnp.exp(scores - largest), jnp.exp(before - largest)
+    total = total * shrunk + jnp.sum(weights, axis=0, keepdims=True)
+    weights = _times(weights, kept).astype(value.dtype)
+    return largest, total, gathered * shrunk + _dot(value, weights, 0, 0)
 
 
 class _Program:
@@ -210,7 +174,7 @@ class _Program:
         refs = self.refs
 
         def make(tile, head):
-            refs.tiles[tile, head] = spread(refs.tile_values[0, tile, head : head + 1, :])
+            spread(refs.tile_values[0, tile, head : head + 1, :], refs.tiles.at[tile, head])
 
         self._for_tiles(make)
 
@@ -219,17 +183,17 @@ class _Program:
         refs = self.refs
 
         def write(tile, head):
-            values = gather(refs.sum_tiles[tile, head])
-            refs.d_tile_values[0, tile, head : head + 1, :] = values
+            refs.d_tile_values[0, tile, head : head + 1, :] = gather(refs.sum_tiles.at[tile, head])
 
         self._for_tiles(write)
 
-    def for_key_blocks(self, look_at: Callable[[Index, Any], Any], carry: Any) -> Any:
-        """Returns the carry behind all blocks of keys that its queries see."""
-        if self.blocks.num_key_blocks == 1:
-            return look_at(0, carry)
-        seen = self.blocks.seen_key_blocks(self.query_block)
-        return jax.lax.fori_loop(0, seen, look_at, carry)
+    def for_chunks(self, do: Callable[["_Chunk"], None]) -> None:
+        """Does something with each chunk of its queries."""
+        count = self.blocks.query_block // self.blocks.chunk
+        if count == 1:
+            do(_Chunk(self, 0))
+        else:
+            jax.lax.fori_loop(0, count, lambda i, _: do(_Chunk(self, i)), None)
 
     def rows(self, key_block: Index) -> Any:
         """Returns where a block of keys lies in its row."""
@@ -240,14 +204,6 @@ class _Program:
         assert self.blocks.tiles
         return self.blocks.tiles.index(self.query_block, key_block)
 
-    def of_queries(self, ref: Any, head: int) -> Float[Array, "queries head_dim"]:
-        """Returns a head's part of what there is of each of its queries."""
-        return ref[0, :, self.blocks.lanes(head)]
-
-    def query(self, head: int) -> Float[Array, "queries head_dim"]:
-        """Returns the queries of a head."""
-        return self.of_queries(self.refs.query, head)
-
     def key(self, key_block: Index, head: int) -> Float[Array, "keys head_dim"]:
         """Returns a block of keys of a head."""
         return self.refs.key[0, self.rows(key_block), self.blocks.lanes(head)]
@@ -256,38 +212,13 @@ class _Program:
         """Returns their values."""
         return self.refs.value[0, self.rows(key_block), self.blocks.lanes(head)]
 
-    def scores(
-        self, key_block: Index, head: int, mask: jax.Array | None
-    ) -> Float[Array, "keys queries"]:
-        """Returns the scores of a block of keys, scaled, biased and masked."""
-        scores = _dot(self.key(key_block, head), self.query(head), 1, 1)
-        if self.blocks.scale is not None:
-            scores = scores * self.blocks.scale
-        if self.blocks.tiles:
-            scores = scores + self.refs.tiles[self.tile(key_block), head]
-        return scores if mask is None else scores + mask
-
-    def mask(self, key_block: Index) -> Float[Array, "keys #queries"] | None:
-        """Returns what is added to scores to hide keys; None where all are seen."""
-        blocks, refs, mask = self.blocks, self.refs, None
-        if blocks.by_key or blocks.by_segment:
-            keys = _column(refs.key_segments[0, :, self.rows(key_block)])
-            seen = keys == refs.query_segments[0] if blocks.by_segment else keys != 0
-            mask = masked_unless(seen)
-        if blocks.causal:
-            shape = (blocks.key_block, blocks.query_block)
-            key = jax.lax.broadcasted_iota(jnp.int32, shape, 0) + key_block * blocks.key_block
-            query = jax.lax.broadcasted_iota(jnp.int32, shape, 1)
-            past = masked_unless(key <= query + self.query_block * blocks.query_block)
-            mask = past if mask is None else mask + past
-        return mask
-
-    def inner_products(self) -> list[Float[Array, "1 queries"]]:
-        """Returns sum(out * d_out) of each query, for each head."""
-        out, d_out = (ref[0].astype(jnp.float32) for ref in (self.refs.out, self.refs.d_out))
-        products = (out * d_out).T  # so that the sum over a head is a row
-        heads = range(self.blocks.heads)
-        return [jnp.sum(products[self.blocks.lanes(i)], axis=0, keepdims=True) for i in heads]
+    def kept(self, key_block: Index, head: int) -> Float[Array, "keys 1"] | None:
+        """Returns what weights of a block of keys are multiplied with; None: nothing."""
+        scale = self.blocks.keep_scale
+        if scale is None:
+            return None
+        kept = _column(self.refs.kept[0, 0, head : head + 1, self.rows(key_block)])
+        return jnp.where(kept != 0, jnp.float32(scale), jnp.float32(0))
 
     def _for_tiles(self, do: Callable[[Index, int], None]) -> None:
         def of_tile(tile, _):
@@ -298,9 +229,75 @@ class _Program:
         jax.lax.fori_loop(0, self.blocks.tiles.count, of_tile, None)
 
 
+class _Chunk:
+    """Queries of a program that are looked at in one go."""
+
+    def __init__(self, program: _Program, index: Index):
+        self._program = program
+        self._refs, self._blocks = program.refs, program.blocks
+        first = index * self._blocks.chunk  # among the queries of the program
+        self._first = first if isinstance(first, int) else pl.multiple_of(first, LANES)
+
+    @property
+    def rows(self) -> Any:
+        """Returns where it lies among the queries of the program."""
+        return pl.ds(self._first, self._blocks.chunk)
+
+    def for_key_blocks(self, look_at: Callable[[Index, Any], Any], carry: Any) -> Any:
+        """Returns the carry behind all blocks of keys that its queries see."""
+        if self._blocks.num_key_blocks == 1:
+            return look_at(0, carry)
+        seen = self._blocks.seen_key_blocks(self._program.query_block)
+        return jax.lax.fori_loop(0, seen, look_at, carry)
+
+    def of_queries(self, ref: Any, head: int) -> Float[Array, "chunk head_dim"]:
+        """Returns a head's part of what there is of each query."""
+        return ref[0, self.rows, self._blocks.lanes(head)]
+
+    def scores(
+        self, key_block: Index, head: int, mask: jax.Array | None
+    ) -> Float[Array, "keys chunk"]:
+        """Returns the scores of a block of keys, scaled, biased and masked."""
+        program = self._program
+        scores = _dot(program.key(key_block, head), self.of_queries(self._refs.query, head), 1, 1)
+        if self._blocks.scale is not None:
+            scores = scores * self._blocks.scale
+        if self._blocks.tiles:
+            scores = scores + self._refs.tiles[program.tile(key_block), head, :, self.rows]
+        return scores if mask is None else scores + mask
+
+    def mask(self, key_block: Index) -> Float[Array, "keys #chunk"] | None:
+        """Returns what is added to scores to hide keys; None where all are seen."""
+        blocks, refs, mask = self._blocks, self._refs, None
+        if blocks.by_key or blocks.by_segment:
+            keys = _column(refs.key_segments[0, :, self._program.rows(key_block)])
+            by_segment = blocks.by_segment
+            seen = keys == refs.query_segments[0, :, self.rows] if by_segment else keys != 0
+            mask = masked_unless(seen)
+        if blocks.causal:
+            shape = (blocks.key_block, blocks.chunk)
+            key = jax.lax.broadcasted_iota(jnp.int32, shape, 0) + key_block * blocks.key_block
+            query = jax.lax.broadcasted_iota(jnp.int32, shape, 1) + self._first
+            past = masked_unless(key <= query + self._program.query_block * blocks.query_block)
+            mask = past if mask is None else mask + past
+        return mask
+
+    def inner_products(self) -> list[Float[Array, "1 chunk"]]:
+        """Returns sum(out * d_out) of each query, for each head."""
+        refs, blocks = self._refs, self._blocks
+        out, d_out = (ref[0, self.rows].astype(jnp.float32) for ref in (refs.out, refs.d_out))
+        products = (out * d_out).T  # so that the sum over a head is a row
+        heads = range(blocks.heads)
+        return [jnp.sum(products[blocks.lanes(i)], axis=0, keepdims=True) for i in heads]
+
+
 def _clear(*refs: Any) -> None:
     for ref in refs:
         ref[...] = jnp.zeros_like(ref)
+
+
+def _times(x: jax.Array, factor: jax.Array | None) -> jax.Array:
+    return x if factor is None else x * factor
 
 
 def _column(row: Array) -> Array:

@@ -7,13 +7,16 @@ grow with the length. Tiles lie as the kernel's scores do: [keys, queries].
 """
 
 import dataclasses
-from typing import final
+from typing import Any, final
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int
+
+SUBLANES = 8
 
 
 @final
@@ -61,17 +64,44 @@ def diagonal_tiles(length: int, block: int, *, max_distance: int, causal: bool) 
     return DiagonalTiles(block=block, first=-far, count=far + 1 if causal else 2 * far + 1)
 
 
-def spread(values: Float[Array, "1 values"]) -> Float[Array, "keys queries"]:
-    """Returns the tile whose entry (k, q) is ``values[:, (q - k) % values.size]``."""
-    block = values.shape[1] // 2
-    rows = jnp.broadcast_to(values, (block, values.shape[1]))
-    return _shifted_by_row(rows, backwards=False)[:, :block]
+def spread(values: Float[Array, "1 values"], tile: Any) -> None:
+    """Writes the tile whose entry (k, q) is ``values[:, (q - k) % values.size]``.
+
+    Args:
+        values: As `DiagonalTiles.offsets` orders them.
+        tile: Reference to [keys, queries].
+    """
+    keys, queries = tile.shape
+    rows = _shifted_by_row(jnp.broadcast_to(values, (SUBLANES, values.shape[1])), backwards=False)
+
+    def write(i, rows):
+        tile[_group(i)] = rows[:, :queries]
+        return pltpu.roll(rows, SUBLANES, 1)
+
+    jax.lax.fori_loop(0, keys // SUBLANES, write, rows)
 
 
-def gather(tile: Float[Array, "keys queries"]) -> Float[Array, "1 values"]:
-    """Returns the sum of the entries that share a value: the gradient that `spread` hands back."""
-    rows = jnp.concatenate([tile, jnp.zeros_like(tile)], axis=1)
+def gather(tile: Any) -> Float[Array, "1 values"]:
+    """Returns the sum of the entries that share a value: the gradient that `spread` hands back.
+
+    Args:
+        tile: Reference to [keys, queries].
+    """
+    keys, queries = tile.shape
+    groups = keys // SUBLANES
+
+    def add(i, rows):
+        group = tile[_group(groups - 1 - i)]
+        group = jnp.concatenate([group, jnp.zeros_like(group)], axis=1)
+        return pltpu.roll(rows, 2 * queries - SUBLANES, 1) + group
+
+    rows = jnp.zeros((SUBLANES, 2 * queries), jnp.float32)
+    rows = jax.lax.fori_loop(0, groups, add, rows)
     return jnp.sum(_shifted_by_row(rows, backwards=True), axis=0, keepdims=True)
+
+
+def _group(i: jax.Array) -> Any:
+    return pl.ds(pl.multiple_of(i * SUBLANES, SUBLANES), SUBLANES)
 
 
 def _shifted_by_row(x: Float[Array, "rows n"], *, backwards: bool) -> Float[Array, "rows n"]:

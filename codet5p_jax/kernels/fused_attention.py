@@ -3,31 +3,27 @@
 `fused_attention` is what `xla_attention` computes; the passes are in attention_passes.py.
 """
 
-import dataclasses
-import functools
-import types
 import warnings
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.experimental import pallas as pl
-from jax.experimental.pallas import tpu as pltpu
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float
 
+from codet5p_jax.kernels.attention_blocks import Blocks, blocks_of
+from codet5p_jax.kernels.attention_call import attend
 from codet5p_jax.kernels.attention_mask import AttentionMask
-from codet5p_jax.kernels.attention_passes import LANES, Blocks, backward_pass, forward_pass
-from codet5p_jax.kernels.diagonal_tiles import diagonal_tiles
 from codet5p_jax.kernels.per_device import per_device
-from codet5p_jax.kernels.platform import platform
+from codet5p_jax.kernels.platform import platform, vmem_bytes
 from codet5p_jax.kernels.position_bias import PositionBias
 from codet5p_jax.kernels.xla_attention import xla_attention
 
-LONGEST_BLOCK = 512
 DTYPES = (jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float32))
-VMEM_BYTES = 96 * 2**20  # of 128 MiB of a v5e or v6e; a v4 has 16
 _AXES = ("batch", "length", "heads", "kv")
+_AXES_OF_MARKS = {
+    "key_segments": ("batch", "length"),
+    "query_segments": ("batch", "length"),
+    "kept": ("batch", "heads", "length"),
+}
 
 
 class UnservedAttentionError(ValueError):
@@ -42,9 +38,11 @@ def fused_attention(
     mask: AttentionMask,
     bias: PositionBias | None = None,
     scale: float | None = None,
+    keep: Bool[Array, "batch heads keys"] | None = None,
+    dropout_rate: float = 0.0,
     fallback: bool = False,
 ) -> Float[Array, "batch queries heads head_dim"]:
-    """Returns ``softmax(scale * query key^T + bias + mask) value``, computed in one kernel.
+    """Returns ``softmax(scale * query key^T + bias + mask) drop(value)``, in one kernel.
 
     Scores and softmax are float32 whatever the dtype of the inputs. Off TPUs the kernel is
     interpreted: slow, and good for tests alone.
@@ -56,6 +54,8 @@ def fused_attention(
         mask: Who sees whom.
         bias: Bias by relative position, of self-attention.
         scale: What scores are multiplied with; None: nothing.
+        keep: Keys that all queries of a row keep, by head; None: all, and the rate is not used.
+        dropout_rate: Probability that a key was dropped with.
         fallback: Whether to compute with `xla_attention`, and say so once, what the kernel does
             not serve.
 
@@ -70,32 +70,37 @@ def fused_attention(
         )
     if unserved:
         warnings.warn(f"fused_attention {unserved}: xla_attention computes it.", stacklevel=2)
-        return xla_attention(query, key, value, mask=mask, bias=bias, scale=scale)
-    segments = _segments(mask)
-
-    def local(query, key, value, table, segments):
-        return _local_attention(
+        return xla_attention(
             query,
             key,
             value,
-            AttentionMask(causal=mask.causal, **segments),
-            None if bias is None else bias.replace(table=table),
-            scale,
+            mask=mask,
+            bias=bias,
+            scale=scale,
+            keep=keep,
+            dropout_rate=dropout_rate,
         )
+    marks = _marks(mask, keep)
+    keep_scale = None if keep is None else 1 / (1 - dropout_rate)
+
+    def local(query, key, value, table, marks):
+        blocks = _blocks(query, key, mask=mask, bias=bias, scale=scale, keep_scale=keep_scale)
+        of_device = None if bias is None else bias.replace(table=table)
+        return _local_attention(blocks, query, key, value, of_device, marks)
 
     return per_device(
         local,
-        (query, key, value, None if bias is None else bias.table, segments),
+        (query, key, value, None if bias is None else bias.table, marks),
         (
             *[_AXES] * 3,
             None if bias is None else ("relpos_buckets", "heads"),
-            dict.fromkeys(segments, ("batch", "length")),
+            {name: _AXES_OF_MARKS[name] for name in marks},
         ),
         _AXES,
     )
 
 
-fused_attention.spreads_bias = True  # type: ignore[attr-defined]  # never to a matrix
+fused_attention.spreads_bias = lambda: True  # type: ignore[attr-defined]  # in the kernel
 
 
 def _unserved(query, key, value, *, mask, bias) -> str:
@@ -108,77 +113,72 @@ def _unserved(query, key, value, *, mask, bias) -> str:
     if (mask.causal or bias is not None) and queries != keys:
         what = "a causal mask" if mask.causal else "a position bias"
         return f"takes {what} for as many queries as keys; got {queries} queries, {keys} keys"
-    if not isinstance(mask.query_offset, int) or mask.query_offset:
+    if bias is not None and not isinstance(bias, PositionBias):
+        return f"takes a bias as PositionBias, not spread; got an array of {bias.shape}"
+    offsets = (mask.query_offset, 0 if bias is None else bias.query_offset)
+    if not all(isinstance(offset, int) and offset == 0 for offset in offsets):
         return "takes queries that begin where the keys do; got a query_offset"
-    blocks = _blocks(query.shape, keys, mask=mask, bias=bias)
-    needed = vmem_bytes(blocks, query.dtype.itemsize)
-    if needed > VMEM_BYTES:
+    blocks = _blocks(query, key, mask=mask, bias=bias)
+    needed, there = blocks.vmem_bytes(query.dtype.itemsize), vmem_bytes()
+    if needed > there:
         return (
             f"keeps all keys of a row in VMEM; {keys:,} keys of {blocks.heads} heads of "
-            f"{blocks.head_dim} need {needed / 2**20:.0f} MiB of at most {VMEM_BYTES / 2**20:.0f}"
+            f"{blocks.head_dim} need {needed / 2**20:.0f} MiB of {there / 2**20:.0f}"
         )
     return ""
 
 
-def vmem_bytes(blocks: Blocks, itemsize: int) -> int:
-    """Returns about what the backward pass, the larger one, needs of VMEM.
-
-    Args:
-        blocks: How it is cut.
-        itemsize: Bytes of a number of the inputs.
-    """
-    width = -(-blocks.width // LANES) * LANES
-    of_keys = blocks.keys * width * (4 * 2 * itemsize + 2 * 4)  # in and out, twice; two sums
-    of_queries = blocks.query_block * width * 4 * 2 * itemsize
-    square = blocks.query_block * blocks.key_block * 4
-    tiles = 2 * blocks.tiles.count * blocks.heads if blocks.tiles else 0
-    return of_keys + of_queries + square * (tiles + 4 * blocks.heads)
-
-
-def _segments(mask: AttentionMask) -> dict[str, jax.Array]:
-    """Returns the segments that decide who sees whom."""
-    if mask.key_segments is None:
-        return {}
-    segments = {"key_segments": jnp.asarray(mask.key_segments, jnp.int32)}
-    if mask.query_segments is not None:
-        segments["query_segments"] = jnp.asarray(mask.query_segments, jnp.int32)
-    return segments
+def _marks(mask: AttentionMask, keep: jax.Array | None) -> dict[str, jax.Array]:
+    """Returns what decides who sees whom, and which keys stay: integers, [batch, ..., length]."""
+    marks = {}
+    if mask.key_segments is not None:
+        marks["key_segments"] = mask.key_segments
+        if mask.query_segments is not None:
+            marks["query_segments"] = mask.query_segments
+    if keep is not None:
+        marks["kept"] = keep
+    return {name: jnp.asarray(ids, jnp.int32) for name, ids in marks.items()}
 
 
 def _blocks(
-    query_shape: tuple[int, ...],
-    keys: int,
+    query: jax.Array,
+    key: jax.Array,
     *,
     mask: AttentionMask,
     bias: PositionBias | None,
     scale: float | None = None,
+    keep_scale: float | None = None,
 ) -> Blocks:
     by_segment = mask.query_segments is not None and mask.key_segments is not None
-    # Keys that fill up the last block lie ahead of every query, or must be hidden.
-    fills_up = bool(keys % _block(keys)) and not mask.causal
     return blocks_of(
-        num_heads=query_shape[2],
-        head_dim=query_shape[3],
-        queries=query_shape[1],
-        keys=keys,
+        num_heads=query.shape[2],
+        head_dim=query.shape[3],
+        queries=query.shape[1],
+        keys=key.shape[1],
+        itemsize=query.dtype.itemsize,
+        vmem_bytes=vmem_bytes(),
         max_distance=None if bias is None else bias.max_distance,
         causal=mask.causal,
         scale=scale,
         by_segment=by_segment,
-        by_key=not by_segment and (mask.key_segments is not None or fills_up),
+        by_key=not by_segment and mask.key_segments is not None,
+        keep_scale=keep_scale,
     )
 
 
-def _local_attention(query, key, value, mask, bias, scale):
+def _local_attention(
+    blocks: Blocks,
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    bias: PositionBias | None,
+    marks: dict[str, jax.Array],
+) -> jax.Array:
     """Computes what lies on one device."""
     batch, queries, _, _ = query.shape
     keys = key.shape[1]
-    blocks = _blocks(query.shape, keys, mask=mask, bias=bias, scale=scale)
-    segments = _segments(mask)
-    if blocks.by_key and not segments:
-        segments = {"key_segments": jnp.ones([batch, keys], jnp.int32)}
-    nobodys = -1 if blocks.by_segment else 0  # segment of keys that fill up
-    filled = {"key_segments": (blocks.keys, nobodys), "query_segments": (blocks.queries, 0)}
+    if blocks.by_key and "key_segments" not in marks:
+        marks = marks | {"key_segments": jnp.ones([batch, keys], jnp.int32)}
     out = attend(
         blocks,
         platform() != "tpu",
@@ -186,9 +186,24 @@ def _local_attention(query, key, value, mask, bias, scale):
         _filled_up(key.reshape(batch, keys, -1), blocks.keys),
         _filled_up(value.reshape(batch, keys, -1), blocks.keys),
         None if bias is None else _tile_values(bias, blocks),
-        {name: _filled_up(ids, *filled[name])[:, None] for name, ids in segments.items()},
+        _filled_up_marks(marks, blocks),
     )
     return out[:, :queries].reshape(query.shape)
+
+
+def _filled_up_marks(marks: dict[str, jax.Array], blocks: Blocks) -> dict[str, jax.Array]:
+    """Returns what `attend` takes: keys that fill up belong to no query, where it looks."""
+    filled = {}
+    if "key_segments" in marks:
+        nobodys = -1 if blocks.by_segment else 0
+        filled["key_segments"] = _filled_up(marks["key_segments"], blocks.keys, nobodys)[:, None]
+    if "query_segments" in marks:
+        filled["query_segments"] = _filled_up(marks["query_segments"], blocks.queries)[:, None]
+    if "kept" in marks:
+        kept = marks["kept"].reshape(-1, marks["kept"].shape[-1])
+        grouped = (-1, blocks.num_heads // blocks.heads, blocks.heads, blocks.keys)
+        filled["kept"] = _filled_up(kept, blocks.keys).reshape(grouped)
+    return filled
 
 
 def _tile_values(
@@ -203,179 +218,3 @@ def _filled_up(x: jax.Array, length: int, value: int = 0) -> jax.Array:
     """Returns `x` [batch, n, ...] made `length` long with `value`."""
     missing = [(0, length - x.shape[1] if axis == 1 else 0) for axis in range(x.ndim)]
     return jnp.pad(x, missing, constant_values=value)
-
-
-def blocks_of(
-    *,
-    num_heads: int,
-    head_dim: int,
-    queries: int,
-    keys: int,
-    max_distance: int | None = None,
-    **fields: Any,
-) -> Blocks:
-    """Returns how a shape is cut; `queries` and `keys` are rounded up to whole blocks.
-
-    Args:
-        num_heads: Heads.
-        head_dim: Width of one head.
-        queries: Queries of a row.
-        keys: Keys of a row.
-        max_distance: From which distance on the bias does not change; None: there is none.
-        fields: Other fields of `Blocks`.
-    """
-    fills_lanes = (n for n in range(1, num_heads + 1) if n * head_dim % LANES == 0)
-    heads = next((n for n in fills_lanes if num_heads % n == 0), num_heads)
-    query_block, key_block = _block(queries), _block(keys)
-    blocks = Blocks(
-        num_heads=num_heads,
-        head_dim=head_dim,
-        heads=heads,
-        queries=-(-queries // query_block) * query_block,
-        keys=-(-keys // key_block) * key_block,
-        query_block=query_block,
-        key_block=key_block,
-        **fields,
-    )
-    if max_distance is None:
-        return blocks
-    tiles = diagonal_tiles(
-        blocks.queries, query_block, max_distance=max_distance, causal=blocks.causal
-    )
-    return dataclasses.replace(blocks, tiles=tiles)
-
-
-def _block(length: int) -> int:
-    """Returns the block of a length: whole lanes, and as little as possible to fill up."""
-    count = -(-length // LONGEST_BLOCK)
-    return -(-length // (count * LANES)) * LANES
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def attend(
-    blocks: Blocks,
-    interpret: bool,
-    query: Float[Array, "batch queries joined"],
-    key: Float[Array, "batch keys joined"],
-    value: Float[Array, "batch keys joined"],
-    tile_values: Float[Array, "groups tiles heads values"] | None,
-    segments: dict[str, Int[Array, "batch 1 length"]],
-) -> Float[Array, "batch queries joined"]:
-    """Returns what queries gather, heads side by side as in `query`.
-
-    Args:
-        blocks: How it is cut; lengths are whole blocks.
-        interpret: Whether to compute it without a TPU, slowly.
-        query: Queries.
-        key: Keys.
-        value: Values.
-        tile_values: Rows of the tiles of each head, if there is a bias; see DiagonalTiles.offsets.
-        segments: `key_segments` and `query_segments`, as far as `blocks` looks at them.
-    """
-    return _forward(blocks, interpret, query, key, value, tile_values, segments)[0]
-
-
-def _forward(blocks, interpret, query, key, value, tile_values, segments):
-    call = _Call(blocks, batch=query.shape[0])
-    inputs = {"query": query, "key": key, "value": value, **segments}
-    if blocks.tiles:
-        inputs["tile_values"] = tile_values
-    log_sum = jax.ShapeDtypeStruct(call.log_sum_shape, jnp.float32)
-    out, log_sum = call(
-        forward_pass,
-        inputs,
-        {"out": query, "log_sum": log_sum},
-        {"tiles": call.tiles_shape} if blocks.tiles else {},
-        products=2,
-        interpret=interpret,
-    )
-    return out, (query, key, value, tile_values, segments, out, log_sum)
-
-
-def _backward(blocks, interpret, residuals, d_out):
-    query, key, value, tile_values, segments, out, log_sum = residuals
-    call = _Call(blocks, batch=query.shape[0])
-    inputs = {"query": query, "key": key, "value": value, "out": out, "d_out": d_out}
-    inputs |= {"log_sum": log_sum, **segments}
-    outputs = {"d_query": query, "d_key": key, "d_value": value}
-    of_keys: tuple[int, ...] = (blocks.keys, blocks.width)
-    scratch = dict.fromkeys(("sum_key", "sum_value"), of_keys)
-    if blocks.tiles:
-        inputs["tile_values"] = outputs["d_tile_values"] = tile_values
-        scratch |= dict.fromkeys(("tiles", "sum_tiles"), call.tiles_shape)
-    d_query, d_key, d_value, *d_tiles = call(
-        backward_pass, inputs, outputs, scratch, products=5, interpret=interpret
-    )
-    no_gradient = {name: np.zeros(ids.shape, jax.dtypes.float0) for name, ids in segments.items()}
-    return d_query, d_key, d_value, d_tiles[0] if d_tiles else None, no_gradient
-
-
-attend.defvjp(_forward, _backward)
-
-
-class _Call:
-    """A call of one of the passes: who reads which part of what."""
-
-    def __init__(self, blocks: Blocks, *, batch: int):
-        self.blocks = blocks
-        self.grid = (blocks.num_heads // blocks.heads, batch, blocks.num_query_blocks)
-        groups = self.grid[0]
-        self.log_sum_shape = (batch, groups, blocks.heads, blocks.queries)
-        of_queries = pl.BlockSpec((1, blocks.query_block, blocks.width), lambda h, b, i: (b, i, h))
-        of_keys = pl.BlockSpec((1, blocks.keys, blocks.width), lambda h, b, i: (b, 0, h))
-        self._specs = dict.fromkeys(("query", "out", "d_out", "d_query"), of_queries)
-        self._specs |= dict.fromkeys(("key", "value", "d_key", "d_value"), of_keys)
-        self._specs["log_sum"] = pl.BlockSpec(
-            (1, 1, blocks.heads, blocks.query_block), lambda h, b, i: (b, h, 0, i)
-        )
-        self._specs["key_segments"] = pl.BlockSpec((1, 1, blocks.keys), lambda h, b, i: (b, 0, 0))
-        self._specs["query_segments"] = pl.BlockSpec(
-            (1, 1, blocks.query_block), lambda h, b, i: (b, 0, i)
-        )
-        if blocks.tiles:
-            tiles = blocks.tiles
-            values = pl.BlockSpec(
-                (1, tiles.count, blocks.heads, 2 * tiles.block), lambda h, b, i: (h, 0, 0, 0)
-            )
-            self._specs |= dict.fromkeys(("tile_values", "d_tile_values"), values)
-            self.tiles_shape = (tiles.count, blocks.heads, tiles.block, tiles.block)
-
-    def __call__(self, kernel, inputs, outputs, scratch, *, products, interpret):
-        """Returns the outputs: arrays of the shapes and dtypes of those given in `outputs`."""
-        names = [*inputs, *outputs, *scratch]
-
-        def body(*refs):
-            kernel(self.blocks, types.SimpleNamespace(**dict(zip(names, refs, strict=True))))
-
-        shapes = [jax.ShapeDtypeStruct(like.shape, like.dtype) for like in outputs.values()]
-        return pl.pallas_call(
-            body,
-            grid=self.grid,
-            in_specs=[self._specs[name] for name in inputs],
-            out_specs=[self._specs[name] for name in outputs],
-            out_shape=shapes,
-            scratch_shapes=[pltpu.VMEM(shape, jnp.float32) for shape in scratch.values()],
-            cost_estimate=self._cost([*inputs.values(), *shapes], products=products),
-            compiler_params=pltpu.CompilerParams(
-                dimension_semantics=("parallel", "arbitrary", "arbitrary"),
-                vmem_limit_bytes=VMEM_BYTES,
-            ),
-            name=kernel.__name__,
-            interpret=interpret,
-        )(*inputs.values())
-
-    def _cost(self, crossing: Any, *, products: int) -> pl.CostEstimate:
-        """Returns what the pass costs: each array crosses HBM once.
-
-        Args:
-            crossing: Arrays read and written.
-            products: Matrix products between queries and keys.
-        """
-        blocks = self.blocks
-        seen = sum(int(blocks.seen_key_blocks(i)) for i in range(blocks.num_query_blocks))
-        pairs = seen * blocks.query_block * blocks.key_block * self.grid[1] * blocks.num_heads
-        return pl.CostEstimate(
-            flops=2 * products * pairs * blocks.head_dim,
-            transcendentals=pairs,
-            bytes_accessed=sum(array.size * array.dtype.itemsize for array in crossing),
-        )

@@ -2,9 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from codet5p_jax.kernels.attention_mask import AttentionMask
+from codet5p_jax.kernels.dropping import drop_keys
 from codet5p_jax.kernels.position_bias import PositionBias
 
 SpreadBias = Float[Array, "1 heads queries keys"]
@@ -18,13 +19,17 @@ def xla_attention(
     mask: AttentionMask,
     bias: PositionBias | SpreadBias | None = None,
     scale: float | None = None,
+    keep: Bool[Array, "batch heads keys"] | None = None,
+    dropout_rate: float = 0.0,
 ) -> Float[Array, "batch queries heads head_dim"]:
-    """Returns ``softmax(scale * query key^T + bias + mask) value``.
+    """Returns ``softmax(scale * query key^T + bias + mask) drop(value)``.
 
     Scores and softmax are float32 whatever the dtype of the inputs. A bias that several calls share
-    is best spread once, by `PositionBias.matrix`.
+    is best spread once, by `PositionBias.matrix`. Of weights dropped the same for all queries of a
+    row, as T5X drops them, the values can be dropped instead.
     """
     shape = query.shape[1], key.shape[1]
+    value = drop_keys(value, keep, dropout_rate)
     if scale is not None:
         query = (query * scale).astype(query.dtype)
     query, key, value = (jnp.swapaxes(x, 1, 2) for x in (query, key, value))

@@ -1,5 +1,6 @@
 """Multi-head attention of T5: scores not scaled, with a bias by relative position."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -9,13 +10,16 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from codet5p_jax.kernels.attention_mask import AttentionMask
+from codet5p_jax.kernels.cudnn_attention import cudnn_attention, cudnn_serves
+from codet5p_jax.kernels.fused_attention import fused_attention
+from codet5p_jax.kernels.platform import platform
 from codet5p_jax.kernels.position_bias import PositionBias
 from codet5p_jax.kernels.xla_attention import SpreadBias, xla_attention
 from codet5p_jax.models.cache import KeysAndValues
-from codet5p_jax.models.dropout import drop
 from codet5p_jax.models.layers import Linear
 
-# (query, key, value, *, mask, bias) -> attended values, shaped like the query.
+# (query, key, value, *, mask, bias) -> attended values, shaped like the query; with dropout also
+# keep [batch, heads, keys] and dropout_rate, of keys that all queries of a row drop.
 AttentionFunction = Callable[..., jax.Array]
 
 
@@ -26,9 +30,24 @@ def dot_product_attention(
     *,
     mask: AttentionMask,
     bias: PositionBias | SpreadBias | None = None,
+    keep: Bool[Array, "batch heads keys"] | None = None,
+    dropout_rate: float = 0.0,
 ) -> Float[Array, "batch queries heads head_dim"]:
-    """Returns ``softmax(query key^T + bias + mask) value``, in plain XLA on every platform."""
-    return xla_attention(query, key, value, mask=mask, bias=bias)
+    """Returns ``softmax(query key^T + bias + mask) drop(value)``, by what is fastest where it runs.
+
+    That is `fused_attention` on TPUs, cuDNN on GPUs, and plain XLA on CPUs. What cuDNN does not
+    serve, and decoding token by token, is plain XLA everywhere.
+    """
+    run: AttentionFunction = xla_attention
+    where, decodes = platform(), query.shape[1] == 1 or not isinstance(mask.query_offset, int)
+    if where == "tpu" and not decodes:
+        run = functools.partial(fused_attention, fallback=True)
+    elif where == "gpu" and not decodes and cudnn_serves(query, key, biased=bias is not None):
+        run = cudnn_attention
+    return run(query, key, value, mask=mask, bias=bias, keep=keep, dropout_rate=dropout_rate)
+
+
+dot_product_attention.spreads_bias = lambda: platform() == "tpu"  # type: ignore[attr-defined]
 
 
 def bias_for(
@@ -36,9 +55,10 @@ def bias_for(
 ) -> PositionBias | SpreadBias:
     """Returns `bias` as an attention function takes it best, once for all layers of a stack.
 
-    That is spread to a matrix, unless the function says that it needs none (`spreads_bias`).
+    That is spread to a matrix, unless the function's `spreads_bias()` says that it needs none.
     """
-    return bias if getattr(attention, "spreads_bias", False) else bias.matrix(queries, keys)
+    spreads_bias = getattr(attention, "spreads_bias", lambda: False)
+    return bias if spreads_bias() else bias.matrix(queries, keys)
 
 
 class Attention(nn.Module):
@@ -50,8 +70,7 @@ class Attention(nn.Module):
         embed_dim: Width of the residual stream.
         dropout_rate: Probability that a key was dropped with. T5 drops attention probabilities;
             as in T5X the choice is shared by the queries of a row, which is the same as dropping
-            the key's value: no mask of the size of the scores exists, and any attention function,
-            fused or not, serves training.
+            the key's value: no mask of the size of the scores exists.
         attention: The attention function.
         dtype: Dtype of the computation.
     """
@@ -92,9 +111,8 @@ class Attention(nn.Module):
     ) -> Float[Array, "batch queries embed"]:
         """Returns what the queries at `x` gather from `attended`, of the keys to `keep`."""
         query = split_heads(self.query(x), self.num_heads)
-        keep = None if keep is None else jnp.swapaxes(keep, 1, 2)[..., None]
-        values = drop(attended.values, keep, self.dropout_rate)
-        h = self.attention(query, attended.keys, values, mask=mask, bias=bias)
+        dropped = {} if keep is None else {"keep": keep, "dropout_rate": self.dropout_rate}
+        h = self.attention(query, attended.keys, attended.values, mask=mask, bias=bias, **dropped)
         return self.out(h.reshape(*x.shape[:2], -1))
 
 

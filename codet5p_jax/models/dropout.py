@@ -5,14 +5,13 @@ reads its mask, is half of what a compiler has to do, and what it makes of the k
 TPU's scalar unit.
 """
 
-import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int
 
 
 def keep_masks(
@@ -41,19 +40,6 @@ def keep_masks(
     }
 
 
-def drop(
-    x: Float[Array, "batch ..."], keep: Bool[Array, "batch ..."] | None, rate: float
-) -> Float[Array, "batch ..."]:
-    """Returns `x` where `keep`, scaled by ``1 / (1 - rate)``, and 0 elsewhere.
-
-    Args:
-        x: Any.
-        keep: As large as `x`, or 1 along axes that share a choice; None keeps all, unscaled.
-        rate: Probability that an entry was dropped with.
-    """
-    return x if keep is None else _scale_kept(x, keep, 1 / (1 - rate))
-
-
 def global_rows(count: int) -> Int[Array, "batch"]:
     """Returns the indices in the global batch of the `count` rows at hand.
 
@@ -62,20 +48,3 @@ def global_rows(count: int) -> Int[Array, "batch"]:
     split = jax.sharding.get_abstract_mesh().manual_axes
     first = jax.lax.axis_index(split) * count if split else 0
     return first + jnp.arange(count, dtype=jnp.int32)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _scale_kept(x, keep, factor):
-    """Its own gradient keeps the mask as it is drawn, instead of as large as `x`."""
-    return jnp.where(keep, x * factor, jnp.zeros_like(x))
-
-
-def _scale_kept_forward(x, keep, factor):
-    return _scale_kept(x, keep, factor), keep
-
-
-def _scale_kept_backward(factor, keep, d_out):
-    return _scale_kept(d_out, keep, factor), None
-
-
-_scale_kept.defvjp(_scale_kept_forward, _scale_kept_backward)

@@ -3,7 +3,7 @@
 Matrix products alone are counted, [m, k] times [k, n] as 2 m k n; norms, softmax, dropout and the
 relative position bias are not (PaLM, arXiv:2204.02311, appendix B). Padding counts, since it is
 computed; the rows that pad the vocabulary do not, since no model needs them. Causal attention
-counts whole, as PaLM does and as `dot_product_attention` computes it.
+counts whole, as PaLM counts it; a kernel may skip blocks of keys that lie ahead.
 """
 
 import dataclasses

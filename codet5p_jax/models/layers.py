@@ -9,7 +9,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from codet5p_jax.models.dropout import drop
+from codet5p_jax.kernels.dropping import drop
 
 RESIDUAL_AXES = ("batch", "length", "activation_embed")  # logical axes of the residual stream
 

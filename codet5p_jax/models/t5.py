@@ -9,12 +9,13 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from codet5p_jax.kernels.attention_mask import AnyArray, AttentionMask
+from codet5p_jax.kernels.dropping import drop
 from codet5p_jax.kernels.position_bias import PositionBias
 from codet5p_jax.kernels.xla_attention import SpreadBias
 from codet5p_jax.models.attention import Attention, bias_for
 from codet5p_jax.models.cache import KeysAndValues, LayerCache, write_at
 from codet5p_jax.models.config import T5Config
-from codet5p_jax.models.dropout import drop, keep_masks
+from codet5p_jax.models.dropout import keep_masks
 from codet5p_jax.models.embedding import TokenEmbedder
 from codet5p_jax.models.layers import RESIDUAL_AXES, FeedForward, Linear, RMSNorm
 from codet5p_jax.models.positions import RelativePositionBias

@@ -145,6 +145,13 @@ def test_the_files_of_remat_bind_the_policies_that_they_are_named_for():
         assert config.to_dict()["remat_policy"] == stored  # as a run's metadata have it
 
 
+@pytest.mark.parametrize("name", ["xla", "fused"])
+def test_the_files_of_attention_bind_the_functions_that_they_are_named_for(name):
+    config = _toy(files=[*TOY, f"attention/{name}.gin"]).model.config
+    stored = f"codet5p_jax.kernels.{name}_attention.{name}_attention"
+    assert config.to_dict()["attention"] == stored  # as a run's metadata have it
+
+
 def test_one_phase_may_be_chosen():
     program = _toy()
     assert [phase.name for _, phase in phases_of(program)] == ["denoising", "all"]

@@ -10,9 +10,10 @@ from flax import linen as nn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from codet5p_jax.kernels import fused_attention as module
+from codet5p_jax.kernels import attention_blocks
+from codet5p_jax.kernels.attention_blocks import blocks_of
 from codet5p_jax.kernels.attention_mask import AttentionMask
-from codet5p_jax.kernels.fused_attention import UnservedAttentionError, blocks_of, fused_attention
+from codet5p_jax.kernels.fused_attention import UnservedAttentionError, fused_attention
 from codet5p_jax.kernels.position_bias import PositionBias
 from codet5p_jax.kernels.xla_attention import xla_attention
 
@@ -32,6 +33,7 @@ class Case:
     causal: bool = False
     segments: str = "none"
     scale: float | None = None
+    dropout_rate: float = 0.0
     batch: int = 2
 
     def inputs(self, seed=0):
@@ -57,6 +59,13 @@ class Case:
         queries = keys if self.queries == self.keys else ids(self.queries)
         return AttentionMask(key_segments=keys, query_segments=queries, causal=self.causal)
 
+    def keep(self, seed=0):
+        """Returns which keys stay; None without dropout."""
+        if not self.dropout_rate:
+            return None
+        drawn = np.random.default_rng(seed).random((self.batch, self.heads, self.keys))
+        return jnp.asarray(drawn >= self.dropout_rate)
+
     def bias(self, table):
         """Returns the bias of a table; None without one."""
         if self.max_distance is None:
@@ -73,7 +82,10 @@ class Case:
             spread = table[self.bias(table).buckets(jnp.asarray(offsets))]
             scores = scores + jnp.moveaxis(spread, -1, 0)[None]
         scores = scores + jnp.asarray(self._hidden(offsets), scores.dtype)
-        return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores), value)
+        weights = jax.nn.softmax(scores)
+        if self.dropout_rate:
+            weights = weights * self.keep()[:, :, None] / (1 - self.dropout_rate)
+        return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
 
     def _hidden(self, offsets):
         mask, hidden = self.mask(), np.zeros((self.batch, 1, self.queries, self.keys))
@@ -110,7 +122,14 @@ def _exact(case, inputs):
 def _by(attention, case):
     def attend(query, key, value, table):
         return attention(
-            query, key, value, mask=case.mask(), bias=case.bias(table), scale=case.scale
+            query,
+            key,
+            value,
+            mask=case.mask(),
+            bias=case.bias(table),
+            scale=case.scale,
+            keep=case.keep(),
+            dropout_rate=case.dropout_rate,
         )
 
     return attend
@@ -127,13 +146,13 @@ LONG = {"queries": 300, "keys": 300, "batch": 1}
 
 
 QUICK = [
-    Case(segments="keys"),
+    Case(segments="keys", dropout_rate=0.25),
     Case(segments="both", causal=True, bidirectional=False, **LONG),
     Case(max_distance=None, queries=40, keys=150, segments="both"),
 ]
 SLOW = [
     Case(causal=True, bidirectional=False),
-    Case(segments="both", **LONG),
+    Case(segments="both", dropout_rate=0.25, **LONG),
     Case(max_distance=None, queries=150, keys=40, segments="keys"),
     Case(heads=8, head_dim=80, max_distance=None, causal=True, scale=80**-0.5, batch=1),
     Case(heads=1, head_dim=256, max_distance=None, causal=True, scale=256**-0.5, batch=1),
@@ -147,7 +166,7 @@ SLOW = [
     "case", [*QUICK, *(pytest.param(case, marks=pytest.mark.slow) for case in SLOW)], ids=str
 )
 def test_output_and_gradients_equal_the_formula(case, monkeypatch):
-    monkeypatch.setattr(module, "LONGEST_BLOCK", 128)  # several blocks of what is quick
+    monkeypatch.setattr(attention_blocks, "LONGEST_BLOCKS", (128,))  # several of what is quick
     _assert_exact(case)
 
 
@@ -162,6 +181,7 @@ def test_output_and_gradients_equal_the_formula(case, monkeypatch):
     causal=st.booleans(),
     segments=st.sampled_from(["none", "keys", "both"]),
     scale=st.sampled_from([None, 0.5]),
+    dropout_rate=st.sampled_from([0.0, 0.5]),
 )
 def test_any_shape_equals_the_formula(bias, causal, queries, keys, **fields):
     _assert_exact(
@@ -207,7 +227,7 @@ def test_a_row_of_nothing_but_padding_has_no_nan():
 
 @pytest.mark.slow
 def test_on_a_mesh_each_device_computes_its_rows_and_heads():
-    case = Case(heads=4, batch=4, segments="keys")
+    case = Case(heads=4, batch=4, segments="keys", dropout_rate=0.25)
     mesh = jax.make_mesh((2, 2), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
     inputs = case.inputs()
     alone = _out_and_gradients(_by(fused_attention, case), inputs, "float32")
@@ -250,20 +270,28 @@ def test_what_the_kernel_does_not_serve_is_an_error_with_a_way_out(changes, fiel
         assert attend(fallback=True).shape == shapes[0].shape
 
 
+def _blocks(length, *, vmem=128 * 2**20, **fields):
+    shape = {"num_heads": 2, "head_dim": 64, "queries": length, "keys": length, "itemsize": 2}
+    return blocks_of(**shape, vmem_bytes=vmem, **fields)
+
+
 @pytest.mark.parametrize(
     ("length", "block", "rounded"),
     [(1, 128, 128), (114, 128, 128), (512, 512, 512), (640, 384, 768), (2048, 512, 2048)],
 )
 def test_lengths_are_filled_up_as_little_as_whole_blocks_allow(length, block, rounded):
-    blocks = blocks_of(num_heads=2, head_dim=64, queries=length, keys=length)
+    blocks = _blocks(length)
     assert (blocks.query_block, blocks.queries) == (block, rounded)
+    assert blocks.by_key == (rounded > length)
 
 
 def test_tiles_do_not_grow_with_the_length():
     counts = {
-        length: blocks_of(
-            num_heads=2, head_dim=64, queries=length, keys=length, max_distance=128
-        ).tiles.count
-        for length in (512, 1024, 2048, 8192)
+        length: _blocks(length, max_distance=128).tiles.count for length in (512, 1024, 2048, 8192)
     }
     assert counts == {512: 1, 1024: 3, 2048: 5, 8192: 5}
+
+
+def test_blocks_shrink_where_there_is_little_vmem():
+    sizes = [_blocks(2048, max_distance=128, vmem=mib * 2**20).key_block for mib in (64, 16, 1)]
+    assert sizes == [512, 256, 128]

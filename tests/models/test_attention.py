@@ -1,10 +1,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from codet5p_jax.kernels.attention_mask import AttentionMask
 from codet5p_jax.kernels.fused_attention import fused_attention
 from codet5p_jax.kernels.position_bias import PositionBias
+from codet5p_jax.models import attention
 from codet5p_jax.models.attention import Attention, bias_for, dot_product_attention
 
 
@@ -87,8 +89,38 @@ def test_any_function_can_attend(rng):
     np.testing.assert_array_equal(out[:, 0], out[:, 3])
 
 
-def test_a_bias_is_spread_once_for_those_who_need_a_matrix():
+def test_a_bias_is_spread_once_for_those_who_need_a_matrix(monkeypatch):
     bias = PositionBias(table=jnp.arange(24.0).reshape(8, 3), max_distance=12)
     spread = bias_for(dot_product_attention, bias, 5, 7)
     np.testing.assert_array_equal(spread, bias.matrix(5, 7))
     assert bias_for(fused_attention, bias, 5, 7) is bias
+    monkeypatch.setattr(attention, "platform", lambda: "tpu")
+    assert bias_for(dot_product_attention, bias, 5, 7) is bias
+
+
+@pytest.mark.parametrize(
+    ("platform", "query_length", "offset", "called"),
+    [
+        ("cpu", 4, 0, "xla_attention"),
+        ("tpu", 4, 0, "fused_attention"),
+        ("tpu", 1, 0, "xla_attention"),
+        ("tpu", 4, jnp.int32(0), "xla_attention"),
+        ("gpu", 4, 0, "cudnn_attention"),
+        ("gpu", 1, 0, "xla_attention"),
+    ],
+)
+def test_each_platform_computes_by_what_is_fastest_there(
+    platform, query_length, offset, called, monkeypatch
+):
+    said = []
+
+    def saying(name):
+        return lambda query, *_, **__: said.append(name) or query
+
+    for name in ("xla_attention", "fused_attention", "cudnn_attention"):
+        monkeypatch.setattr(attention, name, saying(name))
+    monkeypatch.setattr(attention, "platform", lambda: platform)
+    query = jnp.zeros([1, query_length, 2, 8], jnp.bfloat16)
+    mask = AttentionMask(query_offset=offset)
+    dot_product_attention(query, query, query, mask=mask)
+    assert said == [called]

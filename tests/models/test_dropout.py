@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, PartitionSpec
 
-from codet5p_jax.models.dropout import drop, keep_masks
+from codet5p_jax.models.dropout import keep_masks
 
 SHAPES = {"wide": (3, 40), "narrow": (5,)}
 
@@ -36,15 +36,3 @@ def test_devices_with_rows_of_their_own_draw_what_one_device_draws():
     rows = PartitionSpec(("slice", "data"))
     apart = jax.shard_map(draw, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False)
     jax.tree.map(np.testing.assert_array_equal, jax.jit(apart)(jnp.zeros([16])), draw(np.zeros(16)))
-
-
-def test_what_stays_is_scaled_and_its_gradient_too():
-    x, keep = jnp.array([[1.0, 2.0, 3.0]]), jnp.array([[True, False, True]])
-    out, backward = jax.vjp(lambda x: drop(x, keep, 0.2), x)
-    np.testing.assert_allclose(out, [[1.25, 0, 3.75]])
-    np.testing.assert_allclose(backward(jnp.ones([1, 3]))[0], [[1.25, 0, 1.25]])
-
-
-def test_without_a_mask_all_stays_as_it_is():
-    x = jnp.ones([2, 3])
-    assert drop(x, None, 0.5) is x

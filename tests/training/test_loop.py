@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from codet5p_jax.kernels.fused_attention import fused_attention
+from codet5p_jax.kernels.xla_attention import xla_attention
 from codet5p_jax.models.codet5p import CodeT5p
 from codet5p_jax.objectives.bimodal import BimodalObjective
 from codet5p_jax.objectives.seq2seq import Seq2SeqObjective
@@ -384,6 +386,19 @@ def test_adafactor_on_eight_devices_trains_to_the_losses_of_one(tiny_model, tmp_
     assert alone.train() == 0 and shared.train() == 0
     for one, other in zip(_metrics(tmp_path / "one"), _metrics(tmp_path / "eight"), strict=True):
         np.testing.assert_allclose(other["denoising/loss"], one["denoising/loss"], rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_fused_kernel_interpreted_trains_to_the_losses_of_xla(tiny_model, tmp_path):
+    """Self-attention with biases, both ways and causal, and across, with dropout of keys."""
+    functions = {"xla": xla_attention, "fused": fused_attention}
+    for name, attention in functions.items():
+        config = dataclasses.replace(tiny_model.config, attention=attention, dropout_rate=0.1)
+        assert _short_run(CodeT5p(config), tmp_path / name, steps=4).train() == 0
+    for xla, fused in zip(*(_metrics(tmp_path / name) for name in functions), strict=True):
+        for name in xla:
+            if name.endswith("loss"):
+                np.testing.assert_allclose(fused[name], xla[name], rtol=1e-4, err_msg=name)
 
 
 def test_metrics_tell_padding_and_what_the_model_computed(tiny_model, whole):

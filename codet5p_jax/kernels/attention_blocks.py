@@ -1,0 +1,157 @@
+"""How attention is cut into programs of a grid, blocks, and chunks; and what that needs of VMEM."""
+
+import dataclasses
+from typing import Any, final
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+
+from codet5p_jax.kernels.diagonal_tiles import DiagonalTiles, diagonal_tiles
+
+LANES = 128
+LONGEST_BLOCKS = (512, 256, 128)  # the first that fits is taken
+
+Index = jax.Array | int
+
+
+@final
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Blocks:
+    """How the work is cut.
+
+    Attributes:
+        num_heads: Heads.
+        head_dim: Width of one head.
+        heads: Heads of a program.
+        queries: Queries of a row, a multiple of `query_block`.
+        keys: Keys of a row, a multiple of `key_block`.
+        query_block: Queries of a program.
+        chunk: Queries that it looks at in one go.
+        key_block: Keys that it looks at in one go.
+        causal: Whether queries see only keys at their own position and before.
+        scale: What scores are multiplied with; None: nothing.
+        tiles: Tiles of the bias; None: there is none.
+        by_segment: Whether queries see the keys of their own segment alone.
+        by_key: Whether keys of segment 0 are hidden from all.
+        keep_scale: What the values of kept keys are multiplied with; None: none is dropped.
+    """
+
+    num_heads: int
+    head_dim: int
+    heads: int
+    queries: int
+    keys: int
+    query_block: int
+    key_block: int
+    chunk: int = LANES
+    causal: bool = False
+    scale: float | None = None
+    tiles: DiagonalTiles | None = None
+    by_segment: bool = False
+    by_key: bool = False
+    keep_scale: float | None = None
+
+    @property
+    def width(self) -> int:
+        """Lanes of a program."""
+        return self.heads * self.head_dim
+
+    @property
+    def num_query_blocks(self) -> int:
+        """Blocks of queries of a row."""
+        return self.queries // self.query_block
+
+    @property
+    def num_key_blocks(self) -> int:
+        """Blocks of keys of a row."""
+        return self.keys // self.key_block
+
+    def vmem_bytes(self, itemsize: int) -> int:
+        """Returns about what the backward pass, the larger one, needs of VMEM.
+
+        Args:
+            itemsize: Bytes of a number of the inputs.
+        """
+        width = -(-self.width // LANES) * LANES
+        of_keys = self.keys * width * (4 * 2 * itemsize + 2 * 4)  # in and out, twice; two sums
+        of_queries = self.query_block * width * 4 * 2 * itemsize
+        of_tiles = 2 * self.tiles.count * self.query_block if self.tiles else 0
+        return of_keys + of_queries + 4 * self.heads * self.key_block * (of_tiles + 4 * self.chunk)
+
+    def lanes(self, head: int) -> slice:
+        """Returns where a program's head lies."""
+        return slice(head * self.head_dim, (head + 1) * self.head_dim)
+
+    def seen_key_blocks(self, query_block: Index) -> Index:
+        """Returns how many blocks of keys a block of queries looks at: none that lies ahead."""
+        if not self.causal:
+            return self.num_key_blocks
+        behind = pl.cdiv((query_block + 1) * self.query_block, self.key_block)
+        least = min if isinstance(behind, int) else jnp.minimum
+        return least(behind, self.num_key_blocks)
+
+
+def blocks_of(*, queries: int, keys: int, itemsize: int, vmem_bytes: int, **fields: Any) -> Blocks:
+    """Returns the largest blocks that fit into VMEM, or the smallest there are.
+
+    Args:
+        queries: Queries of a row, rounded up to whole blocks.
+        keys: Keys of a row, rounded up likewise.
+        itemsize: Bytes of a number of the inputs.
+        vmem_bytes: VMEM that there is.
+        fields: As `_cut` takes them.
+    """
+    cut = (_cut(longest, queries=queries, keys=keys, **fields) for longest in LONGEST_BLOCKS)
+    *larger, smallest = cut
+    return next((b for b in larger if b.vmem_bytes(itemsize) <= vmem_bytes), smallest)
+
+
+def _cut(
+    longest: int,
+    *,
+    num_heads: int,
+    head_dim: int,
+    queries: int,
+    keys: int,
+    max_distance: int | None = None,
+    **fields: Any,
+) -> Blocks:
+    """Returns how a shape is cut into blocks of at most `longest`.
+
+    Args:
+        longest: Queries of a block, and keys.
+        num_heads: Heads.
+        head_dim: Width of one head.
+        queries: Queries of a row.
+        keys: Keys of a row.
+        max_distance: From which distance on the bias does not change; None: there is none.
+        fields: Other fields of `Blocks`.
+    """
+    fills_lanes = (n for n in range(1, num_heads + 1) if n * head_dim % LANES == 0)
+    heads = next((n for n in fills_lanes if num_heads % n == 0), num_heads)
+    query_block, key_block = _block(queries, longest), _block(keys, longest)
+    blocks = Blocks(
+        num_heads=num_heads,
+        head_dim=head_dim,
+        heads=heads,
+        queries=-(-queries // query_block) * query_block,
+        keys=-(-keys // key_block) * key_block,
+        query_block=query_block,
+        key_block=key_block,
+        **fields,
+    )
+    if blocks.keys > keys and not blocks.causal and not blocks.by_segment:
+        blocks = dataclasses.replace(blocks, by_key=True)  # those that fill up are no query's past
+    if max_distance is None:
+        return blocks
+    tiles = diagonal_tiles(
+        blocks.queries, query_block, max_distance=max_distance, causal=blocks.causal
+    )
+    return dataclasses.replace(blocks, tiles=tiles)
+
+
+def _block(length: int, longest: int) -> int:
+    """Returns the block of a length: whole lanes, and as little as possible to fill up."""
+    count = -(-length // longest)
+    return -(-length // (count * LANES)) * LANES
