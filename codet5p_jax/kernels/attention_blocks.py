@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
-from codet5p_jax.kernels.diagonal_tiles import DiagonalTiles, diagonal_tiles
+from codet5p_jax.kernels.diagonal_tiles import SUBLANES, DiagonalTiles, diagonal_tiles
 
 LANES = 128
+CHUNK = LANES  # queries that a program looks at in one go
 LONGEST_BLOCKS = (512, 256, 128)  # the first that fits is taken
 
 Index = jax.Array | int
@@ -27,7 +28,6 @@ class Blocks:
         queries: Queries of a row, a multiple of `query_block`.
         keys: Keys of a row, a multiple of `key_block`.
         query_block: Queries of a program.
-        chunk: Queries that it looks at in one go.
         key_block: Keys that it looks at in one go.
         causal: Whether queries see only keys at their own position and before.
         scale: What scores are multiplied with; None: nothing.
@@ -44,7 +44,6 @@ class Blocks:
     keys: int
     query_block: int
     key_block: int
-    chunk: int = LANES
     causal: bool = False
     scale: float | None = None
     tiles: DiagonalTiles | None = None
@@ -74,10 +73,12 @@ class Blocks:
             itemsize: Bytes of a number of the inputs.
         """
         width = -(-self.width // LANES) * LANES
-        of_keys = self.keys * width * (4 * 2 * itemsize + 2 * 4)  # in and out, twice; two sums
+        of_keys = width * (4 * 2 * itemsize + 2 * 4)  # in and out, twice; two sums
+        marks = 2 * 4 * (-(-self.heads // SUBLANES) + 1) * SUBLANES  # kept, segment; both twice
         of_queries = self.query_block * width * 4 * 2 * itemsize
         of_tiles = 2 * self.tiles.count * self.query_block if self.tiles else 0
-        return of_keys + of_queries + 4 * self.heads * self.key_block * (of_tiles + 4 * self.chunk)
+        squares = 4 * self.heads * self.key_block * (of_tiles + 4 * CHUNK)
+        return self.keys * (of_keys + marks) + of_queries + squares
 
     def lanes(self, head: int) -> slice:
         """Returns where a program's head lies."""
@@ -92,7 +93,17 @@ class Blocks:
         return least(behind, self.num_key_blocks)
 
 
-def blocks_of(*, queries: int, keys: int, itemsize: int, vmem_bytes: int, **fields: Any) -> Blocks:
+def blocks_of(
+    *,
+    queries: int,
+    keys: int,
+    itemsize: int,
+    vmem_bytes: int,
+    num_heads: int,
+    head_dim: int,
+    max_distance: int | None = None,
+    **fields: Any,
+) -> Blocks:
     """Returns the largest blocks that fit into VMEM, or the smallest there are.
 
     Args:
@@ -100,10 +111,15 @@ def blocks_of(*, queries: int, keys: int, itemsize: int, vmem_bytes: int, **fiel
         keys: Keys of a row, rounded up likewise.
         itemsize: Bytes of a number of the inputs.
         vmem_bytes: VMEM that there is.
-        fields: As `_cut` takes them.
+        num_heads: Heads.
+        head_dim: Width of one head.
+        max_distance: From which distance on the bias does not change; None: there is none.
+        fields: Other fields of `Blocks`.
     """
-    cut = (_cut(longest, queries=queries, keys=keys, **fields) for longest in LONGEST_BLOCKS)
-    *larger, smallest = cut
+    shape = {"queries": queries, "keys": keys, "num_heads": num_heads, "head_dim": head_dim}
+    *larger, smallest = (
+        _cut(longest, **shape, max_distance=max_distance, **fields) for longest in LONGEST_BLOCKS
+    )
     return next((b for b in larger if b.vmem_bytes(itemsize) <= vmem_bytes), smallest)
 
 
@@ -114,20 +130,10 @@ def _cut(
     head_dim: int,
     queries: int,
     keys: int,
-    max_distance: int | None = None,
+    max_distance: int | None,
     **fields: Any,
 ) -> Blocks:
-    """Returns how a shape is cut into blocks of at most `longest`.
-
-    Args:
-        longest: Queries of a block, and keys.
-        num_heads: Heads.
-        head_dim: Width of one head.
-        queries: Queries of a row.
-        keys: Keys of a row.
-        max_distance: From which distance on the bias does not change; None: there is none.
-        fields: Other fields of `Blocks`.
-    """
+    """Returns how a shape is cut into blocks of at most `longest` queries, and keys."""
     fills_lanes = (n for n in range(1, num_heads + 1) if n * head_dim % LANES == 0)
     heads = next((n for n in fills_lanes if num_heads % n == 0), num_heads)
     query_block, key_block = _block(queries, longest), _block(keys, longest)

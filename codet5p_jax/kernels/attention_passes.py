@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jaxtyping import Array, Float
 
-from codet5p_jax.kernels.attention_blocks import LANES, Blocks, Index
+from codet5p_jax.kernels.attention_blocks import CHUNK, LANES, Blocks, Index
 from codet5p_jax.kernels.attention_mask import masked_unless
 from codet5p_jax.kernels.diagonal_tiles import gather, spread
 
@@ -77,11 +77,11 @@ def _gather(program: "_Program", chunk: "_Chunk") -> None:
             for head, state in enumerate(before)
         )
 
-    row = (1, blocks.chunk)
+    row = (1, CHUNK)
     start = (
         jnp.full(row, -jnp.inf, jnp.float32),
         jnp.zeros(row, jnp.float32),
-        jnp.zeros((blocks.head_dim, blocks.chunk), jnp.float32),
+        jnp.zeros((blocks.head_dim, CHUNK), jnp.float32),
     )
     end = chunk.for_key_blocks(look_at, (start,) * blocks.heads)
     out = [gathered / total for _, total, gathered in end]
@@ -108,7 +108,7 @@ def _add_gradients(program: "_Program", chunk: "_Chunk") -> None:
             before + d_query for before, (d_query, _, _) in zip(d_queries, made, strict=True)
         )
 
-    zero = jnp.zeros((blocks.chunk, blocks.head_dim), jnp.float32)
+    zero = jnp.zeros((CHUNK, blocks.head_dim), jnp.float32)
     d_queries = chunk.for_key_blocks(look_at, (zero,) * blocks.heads)
     refs.d_query[0, chunk.rows] = jnp.concatenate(d_queries, axis=1).astype(refs.d_query.dtype)
 
@@ -189,7 +189,7 @@ class _Program:
 
     def for_chunks(self, do: Callable[["_Chunk"], None]) -> None:
         """Does something with each chunk of its queries."""
-        count = self.blocks.query_block // self.blocks.chunk
+        count = self.blocks.query_block // CHUNK
         if count == 1:
             do(_Chunk(self, 0))
         else:
@@ -235,13 +235,13 @@ class _Chunk:
     def __init__(self, program: _Program, index: Index):
         self._program = program
         self._refs, self._blocks = program.refs, program.blocks
-        first = index * self._blocks.chunk  # among the queries of the program
+        first = index * CHUNK  # among the queries of the program
         self._first = first if isinstance(first, int) else pl.multiple_of(first, LANES)
 
     @property
     def rows(self) -> Any:
         """Returns where it lies among the queries of the program."""
-        return pl.ds(self._first, self._blocks.chunk)
+        return pl.ds(self._first, CHUNK)
 
     def for_key_blocks(self, look_at: Callable[[Index, Any], Any], carry: Any) -> Any:
         """Returns the carry behind all blocks of keys that its queries see."""
@@ -275,7 +275,7 @@ class _Chunk:
             seen = keys == refs.query_segments[0, :, self.rows] if by_segment else keys != 0
             mask = masked_unless(seen)
         if blocks.causal:
-            shape = (blocks.key_block, blocks.chunk)
+            shape = (blocks.key_block, CHUNK)
             key = jax.lax.broadcasted_iota(jnp.int32, shape, 0) + key_block * blocks.key_block
             query = jax.lax.broadcasted_iota(jnp.int32, shape, 1) + self._first
             past = masked_unless(key <= query + self._program.query_block * blocks.query_block)

@@ -8,11 +8,13 @@ from jaxtyping import Array, Bool, Float
 
 from codet5p_jax.kernels.attention_mask import AttentionMask
 from codet5p_jax.kernels.dropping import drop_keys
+from codet5p_jax.kernels.platform import compute_capability
 from codet5p_jax.kernels.position_bias import PositionBias
 from codet5p_jax.kernels.xla_attention import SpreadBias
 
 DTYPES = (jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float16))
 WIDEST_HEAD = 128  # 256 from Hopper on
+AMPERE = 8.0  # compute capability, from which on there is bfloat16
 
 
 def cudnn_attention(
@@ -29,8 +31,8 @@ def cudnn_attention(
 ) -> Float[Array, "batch queries heads head_dim"]:
     """Returns ``softmax(scale * query key^T + bias + mask) drop(value)``, through jax.nn.
 
-    cuDNN takes a bias in the dtype of the queries alone: in bfloat16 one of 8 is rounded by up to
-    0.03, as in T5X.
+    cuDNN takes a bias in the dtype of the queries alone: in bfloat16 those from 8 to 16 are off by
+    up to 0.03, as in T5X.
 
     Args:
         query: Queries.
@@ -40,7 +42,7 @@ def cudnn_attention(
         bias: Bias by relative position, spread or not.
         scale: What scores are multiplied with; None: nothing.
         keep: Keys that the queries of a row keep; None: all.
-        dropout_rate: Probability that a key was dropped with.
+        dropout_rate: Probability of dropping a key.
         implementation: Of jax.nn.dot_product_attention, for a test without a GPU.
     """
     shape = query.shape[1], key.shape[1]
@@ -57,19 +59,18 @@ def cudnn_attention(
     )
 
 
-def cudnn_serves(query: jax.Array, key: jax.Array, *, biased: bool) -> bool:
-    """Returns whether cuDNN computes such attention and its gradient, on any GPU from Ampere on.
+def cudnn_serves(query: jax.Array, key: jax.Array) -> bool:
+    """Returns whether cuDNN computes such attention, and its gradient, on this machine's GPU.
 
     Args:
         query: Queries, [batch, queries, heads, head_dim].
         key: Keys, [batch, keys, heads, head_dim].
-        biased: Whether there is a bias.
     """
-    head_dim = query.shape[-1]
-    even = query.shape[1] % 2 == key.shape[1] % 2 == 0
+    queries, keys, head_dim = query.shape[1], key.shape[1], query.shape[3]
     return (
-        jnp.dtype(query.dtype) in DTYPES
+        compute_capability() >= AMPERE
+        and jnp.dtype(query.dtype) in DTYPES
         and head_dim <= WIDEST_HEAD
         and head_dim % 8 == 0
-        and (even or not biased)
+        and queries % 2 == keys % 2 == 0  # with a bias, which masks become
     )

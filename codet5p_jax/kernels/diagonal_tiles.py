@@ -105,9 +105,9 @@ def _group(i: jax.Array) -> Any:
 
 
 def _shifted_by_row(x: Float[Array, "rows n"], *, backwards: bool) -> Float[Array, "rows n"]:
-    """Returns `x` with row i turned by i; bit by bit, since no TPU turns rows by less at once.
+    """Returns `x` with row i turned by i, bit by bit: TPUs rotate rows by a stride from v5 on only.
 
-    A rotation with a stride does it in one instruction from v5 on, forwards alone.
+    And those do it forwards alone.
     """
     n = x.shape[1]
     row = jax.lax.broadcasted_iota(jnp.int32, x.shape, 0)

@@ -15,7 +15,7 @@ def drop(
     Args:
         x: Any.
         keep: As large as `x`, or 1 along axes that share a choice; None keeps all, unscaled.
-        rate: Probability that an entry was dropped with.
+        rate: Probability of dropping an entry.
     """
     return x if keep is None else _scale_kept(x, keep, 1 / (1 - rate))
 
@@ -25,12 +25,12 @@ def drop_keys(
     keep: Bool[Array, "batch heads keys"] | None,
     rate: float,
 ) -> Float[Array, "batch keys heads head_dim"]:
-    """Returns what `drop` makes of the values of keys that each head keeps or drops.
+    """Returns the values of kept keys, scaled as by `drop`, and 0 for dropped ones, by head.
 
     Args:
         value: Values of keys.
         keep: Keys that stay; None keeps all, unscaled.
-        rate: Probability that a key was dropped with.
+        rate: Probability of dropping a key.
     """
     return drop(value, None if keep is None else jnp.swapaxes(keep, 1, 2)[..., None], rate)
 

@@ -12,10 +12,10 @@ from jaxtyping import Array, Bool, Float
 from codet5p_jax.kernels.attention_blocks import Blocks, blocks_of
 from codet5p_jax.kernels.attention_call import attend
 from codet5p_jax.kernels.attention_mask import AttentionMask
-from codet5p_jax.kernels.per_device import per_device
+from codet5p_jax.kernels.per_device import divisors, knows_devices, per_device
 from codet5p_jax.kernels.platform import platform, vmem_bytes
 from codet5p_jax.kernels.position_bias import PositionBias
-from codet5p_jax.kernels.xla_attention import xla_attention
+from codet5p_jax.kernels.xla_attention import SpreadBias, xla_attention
 
 DTYPES = (jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float32))
 _AXES = ("batch", "length", "heads", "kv")
@@ -36,7 +36,7 @@ def fused_attention(
     value: Float[Array, "batch keys heads head_dim"],
     *,
     mask: AttentionMask,
-    bias: PositionBias | None = None,
+    bias: PositionBias | SpreadBias | None = None,
     scale: float | None = None,
     keep: Bool[Array, "batch heads keys"] | None = None,
     dropout_rate: float = 0.0,
@@ -52,12 +52,12 @@ def fused_attention(
         key: Keys.
         value: Values.
         mask: Who sees whom.
-        bias: Bias by relative position, of self-attention.
+        bias: Bias by relative position, of self-attention; one that is spread is not served.
         scale: What scores are multiplied with; None: nothing.
         keep: Keys that all queries of a row keep, by head; None: all, and the rate is not used.
-        dropout_rate: Probability that a key was dropped with.
-        fallback: Whether to compute with `xla_attention`, and say so once, what the kernel does
-            not serve.
+        dropout_rate: Probability of dropping a key.
+        fallback: Whether to compute with `xla_attention`, and warn of it, what the kernel does not
+            serve.
 
     Raises:
         UnservedAttentionError: The kernel does not serve it, and there is no fallback.
@@ -65,8 +65,8 @@ def fused_attention(
     unserved = _unserved(query, key, value, mask=mask, bias=bias)
     if unserved and not fallback:
         raise UnservedAttentionError(
-            f"fused_attention {unserved}. Compute it with "
-            "codet5p_jax.kernels.xla_attention.xla_attention, or set fused_attention.fallback."
+            f"fused_attention {unserved}. Compute it with xla_attention: by fallback=True, or in a "
+            "run by the default attention (dot_product_attention) or --gin_file=attention/xla.gin."
         )
     if unserved:
         warnings.warn(f"fused_attention {unserved}: xla_attention computes it.", stacklevel=2)
@@ -115,9 +115,17 @@ def _unserved(query, key, value, *, mask, bias) -> str:
         return f"takes {what} for as many queries as keys; got {queries} queries, {keys} keys"
     if bias is not None and not isinstance(bias, PositionBias):
         return f"takes a bias as PositionBias, not spread; got an array of {bias.shape}"
-    offsets = (mask.query_offset, 0 if bias is None else bias.query_offset)
-    if not all(isinstance(offset, int) and offset == 0 for offset in offsets):
-        return "takes queries that begin where the keys do; got a query_offset"
+    offsets = {"mask": mask.query_offset, "bias": 0 if bias is None else bias.query_offset}
+    for what, offset in offsets.items():
+        if not isinstance(offset, int) or offset:
+            return f"takes queries that begin where the keys do; got the {what}'s offset {offset}"
+    if platform() == "tpu" and not knows_devices():
+        count = jax.device_count()
+        return f"takes a mesh in force (jax.set_mesh), or one device; got {count} without a mesh"
+    for name, size, parts in zip(_AXES, query.shape, divisors(_AXES), strict=True):
+        if size % parts:
+            return f"takes a {name} that the mesh divides; got {size} over {parts} devices"
+    query, key = (_of_device(x) for x in (query, key))
     blocks = _blocks(query, key, mask=mask, bias=bias)
     needed, there = blocks.vmem_bytes(query.dtype.itemsize), vmem_bytes()
     if needed > there:
@@ -126,6 +134,12 @@ def _unserved(query, key, value, *, mask, bias) -> str:
             f"{blocks.head_dim} need {needed / 2**20:.0f} MiB of {there / 2**20:.0f}"
         )
     return ""
+
+
+def _of_device(x: jax.Array) -> jax.ShapeDtypeStruct:
+    """Returns the shape of what one device holds."""
+    parts = zip(x.shape, divisors(_AXES), strict=True)
+    return jax.ShapeDtypeStruct([size // count for size, count in parts], x.dtype)
 
 
 def _marks(mask: AttentionMask, keep: jax.Array | None) -> dict[str, jax.Array]:
@@ -141,8 +155,8 @@ def _marks(mask: AttentionMask, keep: jax.Array | None) -> dict[str, jax.Array]:
 
 
 def _blocks(
-    query: jax.Array,
-    key: jax.Array,
+    query: jax.Array | jax.ShapeDtypeStruct,
+    key: jax.Array | jax.ShapeDtypeStruct,
     *,
     mask: AttentionMask,
     bias: PositionBias | None,

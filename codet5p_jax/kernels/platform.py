@@ -1,18 +1,9 @@
 """Which devices what is being traced will run on: kernels are for one kind of them."""
 
 import jax
+from jax.experimental.pallas import tpu as pltpu
 
-_MIB = 2**20
-# VMEM of a core, by what JAX calls the device; of beginnings, the longest counts.
-_VMEM_BYTES = {
-    "TPU v4": 16 * _MIB,
-    "TPU v5": 64 * _MIB,  # v5p
-    "TPU v5 lite": 128 * _MIB,
-    "TPU v5e": 128 * _MIB,
-    "TPU v6 lite": 128 * _MIB,
-    "TPU v6e": 128 * _MIB,
-    "TPU7x": 64 * _MIB,
-}
+LARGEST_VMEM_BYTES = 128 * 2**20  # of a v5e or v6e; what the interpreter is held to
 
 
 def platform() -> str:
@@ -25,10 +16,13 @@ def platform() -> str:
 
 
 def vmem_bytes() -> int:
-    """Returns the VMEM of a core of such a device: of unknown TPUs 16 MiB, else the largest."""
-    device = jax.sharding.get_abstract_mesh().abstract_device or jax.devices()[0]
-    kind = device.device_kind
-    if not kind.startswith("TPU"):
-        return max(_VMEM_BYTES.values())
-    fits = [name for name in _VMEM_BYTES if kind.startswith(name)]
-    return _VMEM_BYTES[max(fits, key=len)] if fits else min(_VMEM_BYTES.values())
+    """Returns the VMEM of a core of such a device; off TPUs that of a v5e."""
+    if not pltpu.is_tpu_device():
+        return LARGEST_VMEM_BYTES
+    return pltpu.get_tpu_info().vmem_capacity_bytes
+
+
+def compute_capability() -> float:
+    """Returns that of this machine's first device, such as 9.0; 0 of all but NVIDIA's GPUs."""
+    told = str(getattr(jax.devices()[0], "compute_capability", ""))
+    return float(told) if told.replace(".", "", 1).isdigit() else 0.0

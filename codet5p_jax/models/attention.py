@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float
 from codet5p_jax.kernels.attention_mask import AttentionMask
 from codet5p_jax.kernels.cudnn_attention import cudnn_attention, cudnn_serves
 from codet5p_jax.kernels.fused_attention import fused_attention
+from codet5p_jax.kernels.per_device import knows_devices
 from codet5p_jax.kernels.platform import platform
 from codet5p_jax.kernels.position_bias import PositionBias
 from codet5p_jax.kernels.xla_attention import SpreadBias, xla_attention
@@ -35,19 +36,28 @@ def dot_product_attention(
 ) -> Float[Array, "batch queries heads head_dim"]:
     """Returns ``softmax(query key^T + bias + mask) drop(value)``, by what is fastest where it runs.
 
-    That is `fused_attention` on TPUs, cuDNN on GPUs, and plain XLA on CPUs. What cuDNN does not
-    serve, and decoding token by token, is plain XLA everywhere.
+    That is `fused_attention` on TPUs, cuDNN on NVIDIA's GPUs, and plain XLA on CPUs. What these do
+    not serve, decoding, and a program for several TPUs without a mesh in force is plain XLA.
     """
     run: AttentionFunction = xla_attention
-    where, decodes = platform(), query.shape[1] == 1 or not isinstance(mask.query_offset, int)
-    if where == "tpu" and not decodes:
-        run = functools.partial(fused_attention, fallback=True)
-    elif where == "gpu" and not decodes and cudnn_serves(query, key, biased=bias is not None):
-        run = cudnn_attention
+    if not _decodes(query.shape[1], mask.query_offset):
+        if _prefers_kernel():
+            run = functools.partial(fused_attention, fallback=True)
+        elif platform() == "gpu" and cudnn_serves(query, key):
+            run = cudnn_attention
     return run(query, key, value, mask=mask, bias=bias, keep=keep, dropout_rate=dropout_rate)
 
 
-dot_product_attention.spreads_bias = lambda: platform() == "tpu"  # type: ignore[attr-defined]
+def _prefers_kernel() -> bool:
+    return platform() == "tpu" and knows_devices()
+
+
+def _decodes(queries: int, query_offset: jax.Array | int) -> bool:
+    """Returns whether queries are the next of a text that is being written, token by token."""
+    return queries == 1 or not isinstance(query_offset, int)
+
+
+dot_product_attention.spreads_bias = _prefers_kernel  # type: ignore[attr-defined]
 
 
 def bias_for(
@@ -55,10 +65,12 @@ def bias_for(
 ) -> PositionBias | SpreadBias:
     """Returns `bias` as an attention function takes it best, once for all layers of a stack.
 
-    That is spread to a matrix, unless the function's `spreads_bias()` says that it needs none.
+    That is spread to a matrix, unless the function's `spreads_bias()` says that it needs none; in
+    decoding always, since no kernel decodes.
     """
     spreads_bias = getattr(attention, "spreads_bias", lambda: False)
-    return bias if spreads_bias() else bias.matrix(queries, keys)
+    spread = _decodes(queries, bias.query_offset) or not spreads_bias()
+    return bias.matrix(queries, keys) if spread else bias
 
 
 class Attention(nn.Module):
@@ -68,7 +80,7 @@ class Attention(nn.Module):
         num_heads: Attention heads.
         head_dim: Width of one head; ``num_heads * head_dim`` is free of the embed width.
         embed_dim: Width of the residual stream.
-        dropout_rate: Probability that a key was dropped with. T5 drops attention probabilities;
+        dropout_rate: Probability of dropping a key. T5 drops attention probabilities;
             as in T5X the choice is shared by the queries of a row, which is the same as dropping
             the key's value: no mask of the size of the scores exists.
         attention: The attention function.

@@ -96,7 +96,7 @@ def adafactor(
 def _by_parameter_scale(updates: PyTree, params: PyTree) -> PyTree:
     """Returns updates times the root mean square of their parameter, or 1e-3 if that is less.
 
-    `optax.scale_by_param_block_rms`, which reads a parameter twice, for a gradient of its own.
+    `optax.scale_by_param_block_rms`, which reads a parameter twice, to be differentiable.
     """
 
     def scaled(update: jax.Array, param: jax.Array) -> jax.Array:

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from codet5p_jax.kernels import attention_blocks
+from codet5p_jax.kernels import fused_attention as module
 from codet5p_jax.kernels.attention_blocks import blocks_of
 from codet5p_jax.kernels.attention_mask import AttentionMask
 from codet5p_jax.kernels.fused_attention import UnservedAttentionError, fused_attention
@@ -18,6 +19,11 @@ from codet5p_jax.kernels.position_bias import PositionBias
 from codet5p_jax.kernels.xla_attention import xla_attention
 
 BUCKETS = 8
+RULES = [
+    ("batch", "data"),
+    ("heads", "model"),
+    *((n, None) for n in ("length", "kv", "relpos_buckets")),
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,9 +237,7 @@ def test_on_a_mesh_each_device_computes_its_rows_and_heads():
     mesh = jax.make_mesh((2, 2), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
     inputs = case.inputs()
     alone = _out_and_gradients(_by(fused_attention, case), inputs, "float32")
-    rules = [("batch", "data"), ("heads", "model"), ("length", None), ("kv", None)]
-    rules.append(("relpos_buckets", None))
-    with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
+    with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
         shared = _out_and_gradients(_by(fused_attention, case), inputs, "float32")
     for a, b in zip(shared, alone, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)  # the table's sum in parts
@@ -245,26 +249,70 @@ def test_on_a_mesh_each_device_computes_its_rows_and_heads():
         ({}, {"dtype": "float16"}, "bfloat16 or float32.*; got float16"),
         ({"causal": True, "max_distance": None, "queries": 3}, {}, "causal mask .*3 queries, 40"),
         ({"queries": 3}, {}, "position bias .*3 queries, 40 keys"),
-        ({}, {"query_offset": 4}, "begin where the keys do"),
+        ({}, {"query_offset": 4}, "begin where the keys do; got the mask's offset 4"),
         ({"queries": 40_000, "keys": 40_000, "head_dim": 64, "batch": 1}, {}, "40,000 keys of 2"),
     ],
 )
 def test_what_the_kernel_does_not_serve_is_an_error_with_a_way_out(changes, fields, message):
     case = dataclasses.replace(Case(), **changes)
-    dtype = fields.pop("dtype", "float32")
-    shapes = [jax.ShapeDtypeStruct(x.shape, dtype) for x in case.inputs()[:3]]
-    mask = dataclasses.replace(case.mask(), **fields)
     table = jnp.zeros([BUCKETS, case.heads])
+    _assert_unserved(case, case.bias(table), message, **fields)
+
+
+def test_a_spread_bias_is_unserved():
+    case = Case()
+    bias = case.bias(jnp.zeros([BUCKETS, 2])).matrix(40, 40)
+    _assert_unserved(case, bias, r"bias as PositionBias, not spread; got .*\(1, 2, 40, 40\)")
+
+
+def test_dtypes_that_differ_are_unserved():
+    query = jnp.zeros([1, 4, 1, 8], jnp.bfloat16)
+    other = query.astype(jnp.float32)
+    with pytest.raises(UnservedAttentionError, match="value alike; got bfloat16, float32"):
+        fused_attention(query, other, other, mask=AttentionMask())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch": 3}, "takes a batch that the mesh divides; got 3 over 2 devices"),
+        ({"heads": 3, "batch": 2}, "takes a heads that the mesh divides; got 3 over 2 devices"),
+    ],
+)
+def test_what_the_mesh_does_not_divide_is_unserved(changes, message):
+    case = Case(max_distance=None, **changes)
+    mesh = jax.make_mesh((2, 2), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
+        _assert_unserved(case, None, message)
+
+
+def test_several_tpus_without_a_mesh_are_unserved(monkeypatch):
+    monkeypatch.setattr(module, "platform", lambda: "tpu")
+    _assert_unserved(Case(), None, "takes a mesh in force .*, or one device; got 8 without a mesh")
+
+
+def test_vmem_is_judged_by_the_heads_of_a_device(monkeypatch):
+    """Two heads fill the lanes of a program; of the three on each of two devices no two do."""
+    case = Case(heads=6, head_dim=64, queries=512, keys=512, max_distance=None)
+    monkeypatch.setattr(module, "vmem_bytes", lambda: 5 * 2**20)
+    mesh = jax.make_mesh((1, 2), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    shapes = [jax.ShapeDtypeStruct(x.shape, jnp.float32) for x in case.inputs()[:3]]
+    jax.eval_shape(lambda q, k, v: fused_attention(q, k, v, mask=case.mask()), *shapes)
+    with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
+        _assert_unserved(case, None, "512 keys of 3 heads of 64 need")
+
+
+def _assert_unserved(case, bias, message, *, dtype="float32", **of_mask):
+    shapes = [jax.ShapeDtypeStruct(x.shape, dtype) for x in case.inputs()[:3]]
+    mask = dataclasses.replace(case.mask(), **of_mask)
 
     def attend(fallback):
         return jax.eval_shape(
-            lambda q, k, v: fused_attention(
-                q, k, v, mask=mask, bias=case.bias(table), fallback=fallback
-            ),
+            lambda q, k, v: fused_attention(q, k, v, mask=mask, bias=bias, fallback=fallback),
             *shapes,
         )
 
-    with pytest.raises(UnservedAttentionError, match=f"{message}.*xla_attention.*fallback"):
+    with pytest.raises(UnservedAttentionError, match=f"{message}.*xla_attention: by fallback=True"):
         attend(fallback=False)
     with pytest.warns(UserWarning, match=message):
         assert attend(fallback=True).shape == shapes[0].shape

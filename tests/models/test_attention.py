@@ -95,32 +95,46 @@ def test_a_bias_is_spread_once_for_those_who_need_a_matrix(monkeypatch):
     np.testing.assert_array_equal(spread, bias.matrix(5, 7))
     assert bias_for(fused_attention, bias, 5, 7) is bias
     monkeypatch.setattr(attention, "platform", lambda: "tpu")
+    monkeypatch.setattr(attention, "knows_devices", lambda: True)
     assert bias_for(dot_product_attention, bias, 5, 7) is bias
+    next_token = bias.replace(query_offset=jnp.int32(0))
+    np.testing.assert_array_equal(bias_for(dot_product_attention, next_token, 5, 7), spread)
+    monkeypatch.setattr(attention, "knows_devices", lambda: False)
+    np.testing.assert_array_equal(bias_for(dot_product_attention, bias, 5, 7), spread)
 
 
 @pytest.mark.parametrize(
-    ("platform", "query_length", "offset", "called"),
+    ("platform", "serves", "query_length", "offset", "called"),
     [
-        ("cpu", 4, 0, "xla_attention"),
-        ("tpu", 4, 0, "fused_attention"),
-        ("tpu", 1, 0, "xla_attention"),
-        ("tpu", 4, jnp.int32(0), "xla_attention"),
-        ("gpu", 4, 0, "cudnn_attention"),
-        ("gpu", 1, 0, "xla_attention"),
+        ("cpu", True, 4, 0, "xla_attention"),
+        ("tpu", True, 4, 0, "fused_attention"),
+        ("tpu", False, 4, 0, "xla_attention"),
+        ("tpu", True, 1, 0, "xla_attention"),
+        ("tpu", True, 4, jnp.int32(0), "xla_attention"),
+        ("gpu", True, 4, 0, "cudnn_attention"),
+        ("gpu", False, 4, 0, "xla_attention"),
+        ("gpu", True, 1, 0, "xla_attention"),
     ],
 )
 def test_each_platform_computes_by_what_is_fastest_there(
-    platform, query_length, offset, called, monkeypatch
+    platform, serves, query_length, offset, called, monkeypatch
 ):
     said = []
 
     def saying(name):
-        return lambda query, *_, **__: said.append(name) or query
+        def attend(query, key, value, *, keep, dropout_rate, **_):
+            said.append((name, keep is given, dropout_rate))
+            return query
+
+        return attend
 
     for name in ("xla_attention", "fused_attention", "cudnn_attention"):
         monkeypatch.setattr(attention, name, saying(name))
     monkeypatch.setattr(attention, "platform", lambda: platform)
+    monkeypatch.setattr(attention, "knows_devices", lambda: serves)
+    monkeypatch.setattr(attention, "cudnn_serves", lambda query, key: serves)
     query = jnp.zeros([1, query_length, 2, 8], jnp.bfloat16)
     mask = AttentionMask(query_offset=offset)
-    dot_product_attention(query, query, query, mask=mask)
-    assert said == [called]
+    given = jnp.ones([1, 2, query_length], bool)
+    dot_product_attention(query, query, query, mask=mask, keep=given, dropout_rate=0.1)
+    assert said == [(called, True, 0.1)]

@@ -20,7 +20,7 @@ from codet5p_jax.training.hlo.parser import (
     custom_call,
     starts_collective,
 )
-from codet5p_jax.training.hlo.shapes import Buffer, buffers_of_type, elements_of_tuple
+from codet5p_jax.training.hlo.shapes import HBM, Buffer, buffers_of_type, elements_of_tuple
 
 # They name memory, or run other computations, whose instructions are counted instead.
 # fmt: off
@@ -74,10 +74,10 @@ def _buffers(computation: Computation, name: str) -> Sequence[Buffer]:
 
 
 def _bytes_elsewhere(computation: Computation, call: Instruction) -> int:
-    """Returns the bytes of a kernel's operands and results that lie in VMEM, not in HBM."""
+    """Returns the bytes of a kernel's operands and results that do not lie in HBM, as it counts."""
     operands = (_buffers(computation, name) for name in dict.fromkeys(call.operands))
     buffers = itertools.chain(call.buffers, *operands)
-    return sum(buffer.padded_bytes - buffer.hbm_bytes for buffer in buffers)
+    return sum(buffer.dense_bytes for buffer in buffers if buffer.memory_space != HBM)
 
 
 def _written_buffers(instruction: Instruction, opcode: str) -> Sequence[Buffer]:

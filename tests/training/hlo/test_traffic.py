@@ -158,8 +158,10 @@ def test_a_kernel_moves_what_its_author_says():
 
 
 def test_of_a_kernels_bytes_those_count_that_lie_in_hbm():
-    a = A.replace("{1,0}", "{1,0:S(1)}")
+    """As its author counts, without the padding of tiles."""
+    a = "%a = f32[64,72]{1,0:T(8,128)S(1)} parameter(0)"
     kernel = 'ROOT %r = f32[64,128]{1,0} custom-call(%a, %a), custom_call_target="tpu_custom_call"'
-    said = f', backend_config={{"cost_estimate":{{"bytes_accessed":"{2 * A_BYTES + 4}"}}}}'
-    assert _moved(a, kernel + said) == A_BYTES + 4
-    assert _moved(A, kernel + said) == 2 * A_BYTES + 4
+    of_a = 4 * 64 * 72
+    said = f', backend_config={{"cost_estimate":{{"bytes_accessed":"{of_a + A_BYTES}"}}}}'
+    assert _moved(a, kernel + said) == A_BYTES
+    assert _moved(a.replace("S(1)", ""), kernel + said) == of_a + A_BYTES
