@@ -26,8 +26,8 @@ from codet5p_jax.objectives.seq2seq import target_loss
 from codet5p_jax.training.ahead_of_time import topology_devices
 from codet5p_jax.training.chips import chip_of_generation
 from codet5p_jax.training.hlo.arithmetic import matmul_flops
+from codet5p_jax.training.hlo.breakdown import executions
 from codet5p_jax.training.hlo.custom_calls import target
-from codet5p_jax.training.hlo.loops import trip_count
 from codet5p_jax.training.hlo.parser import Computation, Instruction, Module, parse
 from codet5p_jax.training.hlo.traffic import hbm_bytes
 from codet5p_jax.training.program_costs import program_costs
@@ -65,8 +65,8 @@ class Case:
     @property
     def sizes(self) -> dict[str, int]:
         """Returns the sizes of the products."""
-        rows = self.config.padded_vocab_size
-        return {"tokens": self.rows * self.length, "embed": self.embed, "vocab": rows}
+        vocab = self.config.padded_vocab_size
+        return {"tokens": self.rows * self.length, "embed": self.embed, "vocab": vocab}
 
     @property
     def config(self) -> T5Config:
@@ -97,7 +97,7 @@ def main() -> None:
     results: dict[str, Any] = {"topology": TOPOLOGY, "date": now(), "jax": jax.__version__}
     for case in CASES:
         results[case.name] = {}
-        for name, counted in rows(case, mesh):
+        for name, counted in variants(case, mesh):
             print(
                 f"{case.name}, {name}: HBM {counted['hbm_traffic_bytes'] / 1e6:.0f} MB, "
                 f"temporaries {counted['temporary_bytes'] / 2**20:.0f} MiB, "
@@ -109,7 +109,7 @@ def main() -> None:
     write_results(RESULTS, results)
 
 
-def rows(case: Case, mesh: jax.sharding.Mesh) -> Iterator[tuple[str, dict[str, float]]]:
+def variants(case: Case, mesh: jax.sharding.Mesh) -> Iterator[tuple[str, dict[str, float]]]:
     """Yields names and costs of ours at each chunk length, then those of tokamax's kernels."""
     for chunk_length in CHUNK_LENGTHS:
         if chunk_length is None or chunk_length < case.length:
@@ -163,18 +163,19 @@ def figures(
     chip = chip_of_generation(TOPOLOGY.split(":")[0])
     assert memory and text and chip.hbm_bytes_per_second  # TPU's compiler always tells
     module, flops, moved, seconds = parse(text), 0, 0, 0.0
-    for computation, instruction, times in executed(module, module.computations[module.entry]):
-        if kernel_costs and target(instruction) == "tpu_custom_call":
-            of_one = kernel_costs(computation, instruction)
-        else:
-            of_one = (
-                product_flops(module, computation, instruction),
-                hbm_bytes(module, computation, instruction),
+    for computation, times in executions(module, module.computations[module.entry]):
+        for instruction in computation.instructions.values():
+            if kernel_costs and target(instruction) == "tpu_custom_call":
+                of_one = kernel_costs(computation, instruction)
+            else:
+                of_one = (
+                    product_flops(module, computation, instruction),
+                    hbm_bytes(module, computation, instruction),
+                )
+            flops, moved = flops + times * of_one[0], moved + times * of_one[1]
+            seconds += times * max(
+                of_one[0] / chip.flops_per_second, of_one[1] / chip.hbm_bytes_per_second
             )
-        flops, moved = flops + times * of_one[0], moved + times * of_one[1]
-        seconds += times * max(
-            of_one[0] / chip.flops_per_second, of_one[1] / chip.hbm_bytes_per_second
-        )
     costs = program_costs(module)
     assert kernel_costs or (flops, moved) == (costs.flops, costs.hbm_bytes)
     return {
@@ -183,22 +184,6 @@ def figures(
         "flops": flops,
         "least_seconds": seconds,
     }
-
-
-def executed(
-    module: Module, computation: Computation, times: int = 1
-) -> Iterator[tuple[Computation, Instruction, int]]:
-    """Yields each instruction that runs, beside the computation that holds it and how often."""
-    for instruction in computation.instructions.values():
-        if instruction.opcode == "while":
-            trips = trip_count(module, computation, instruction)
-            assert trips is not None  # a scan's are known
-            yield from executed(module, module.called(instruction, "body"), times * trips)
-            yield from executed(
-                module, module.called(instruction, "condition"), times * (trips + 1)
-            )
-        else:
-            yield computation, instruction, times
 
 
 def product_flops(module: Module, computation: Computation, instruction: Instruction) -> int:

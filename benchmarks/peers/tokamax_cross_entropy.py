@@ -102,11 +102,7 @@ def kernel_costs(
         embed: See there.
         vocab: See there.
     """
-    counts = by_tokens, by_vocab, by_embed = (
-        math.ceil(tokens / blocks.tokens),
-        math.ceil(vocab / blocks.vocab),
-        math.ceil(embed / blocks.embed),
-    )
+    counts = by_tokens, by_vocab, by_embed = blocks.counts(tokens=tokens, embed=embed, vocab=vocab)
     product = 2 * by_tokens * blocks.tokens * by_vocab * blocks.vocab * by_embed * blocks.embed
     products = 1 if "_fwd_" in call.name else 3  # logits, and two products of the gradients
     moved = sum(often * size for often, size in _passes_and_bytes(entry, call, counts))

@@ -80,6 +80,7 @@ def fused_attention(
             keep=keep,
             dropout_rate=dropout_rate,
         )
+    assert bias is None or isinstance(bias, PositionBias)  # others are not served
     marks = _marks(mask, keep)
     keep_scale = None if keep is None else 1 / (1 - dropout_rate)
 

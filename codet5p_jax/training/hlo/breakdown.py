@@ -52,23 +52,32 @@ def heaviest_instructions(module: Module, *, count: int = 20) -> Sequence[Instru
             runs=runs,
             hbm_bytes=runs * moved,
         )
-        for computation, runs in _executions(module, module.computations[module.entry], runs=1)
+        for computation, runs in executions(module, module.computations[module.entry])
         for instruction in computation.instructions.values()
         if (moved := hbm_bytes(module, computation, instruction))
     ]
     return sorted(found, key=lambda entry: -entry.hbm_bytes)[:count]
 
 
-def _executions(
-    module: Module, computation: Computation, *, runs: int
+def executions(
+    module: Module, computation: Computation, *, runs: int = 1
 ) -> Iterator[tuple[Computation, int]]:
+    """Yields each computation that runs, and how often; bodies of loops of unknown trips once.
+
+    Args:
+        module: Of the computation.
+        computation: What runs.
+        runs: How often.
+    """
     yield computation, runs
     for instruction in computation.instructions.values():
         opcode = instruction.opcode.removesuffix("-start")
         if opcode == "while":
             trips = trip_count(module, computation, instruction) or 1
-            yield from _executions(module, module.called(instruction, "body"), runs=runs * trips)
+            yield from executions(module, module.called(instruction, "body"), runs=runs * trips)
+            condition = module.called(instruction, "condition")
+            yield from executions(module, condition, runs=runs * (trips + 1))
         elif opcode in ("call", "async", "conditional"):
             listed = instruction.attributes_text.partition(", metadata=")[0]
             for name in _CALLED.findall(listed):
-                yield from _executions(module, module.computations[name], runs=runs)
+                yield from executions(module, module.computations[name], runs=runs)
