@@ -19,6 +19,7 @@ from codet5p_jax.kernels.xla_attention import SpreadBias, xla_attention
 
 DTYPES = (jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float32))
 _AXES = ("batch", "length", "heads", "kv")
+_INDEPENDENT = ("batch", "heads")  # axes along which devices need nothing of each other
 _AXES_OF_MARKS = {
     "key_segments": ("batch", "length"),
     "query_segments": ("batch", "length"),
@@ -124,8 +125,10 @@ def _unserved(query, key, value, *, mask, bias) -> str:
         count = jax.device_count()
         return f"takes a mesh in force (jax.set_mesh), or one device; got {count} without a mesh"
     for name, size, parts in zip(_AXES, query.shape, divisors(_AXES), strict=True):
+        if parts > 1 and name not in _INDEPENDENT:
+            return f"takes the axis {name} whole; got a mesh that splits it over {parts} devices"
         if size % parts:
-            return f"takes a {name} that the mesh divides; got {size} over {parts} devices"
+            return f"takes {name} that the mesh divides; got {size} over {parts} devices"
     query, key = (_of_device(x) for x in (query, key))
     blocks = _blocks(query, key, mask=mask, bias=bias)
     needed, there = blocks.vmem_bytes(query.dtype.itemsize), vmem_bytes()

@@ -275,8 +275,8 @@ def test_dtypes_that_differ_are_unserved():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"batch": 3}, "takes a batch that the mesh divides; got 3 over 2 devices"),
-        ({"heads": 3, "batch": 2}, "takes a heads that the mesh divides; got 3 over 2 devices"),
+        ({"batch": 3}, "takes batch that the mesh divides; got 3 over 2 devices"),
+        ({"heads": 3, "batch": 2}, "takes heads that the mesh divides; got 3 over 2 devices"),
     ],
 )
 def test_what_the_mesh_does_not_divide_is_unserved(changes, message):
@@ -284,6 +284,13 @@ def test_what_the_mesh_does_not_divide_is_unserved(changes, message):
     mesh = jax.make_mesh((2, 2), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
     with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
         _assert_unserved(case, None, message)
+
+
+def test_rows_that_a_mesh_cuts_are_unserved():
+    mesh = jax.make_mesh((2,), ("model",), axis_types=(jax.sharding.AxisType.Auto,))
+    with jax.set_mesh(mesh), nn.logical_axis_rules([("length", "model")]):
+        message = "takes the axis length whole; got a mesh that splits it over 2 devices"
+        _assert_unserved(Case(max_distance=None), None, message)
 
 
 def test_several_tpus_without_a_mesh_are_unserved(monkeypatch):
