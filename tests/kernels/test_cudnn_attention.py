@@ -19,12 +19,13 @@ MASKS = {
 }
 
 
-@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
-@pytest.mark.parametrize("biased", ["spread", "table", "none"])
-def test_it_computes_what_xla_does_gradients_too(rng, mask, biased):
+@pytest.mark.parametrize(
+    ("masked", "biased"), [("none", "spread"), ("padding", "table"), ("packed", "none")]
+)
+def test_it_computes_what_xla_does_gradients_too(rng, masked, biased):
     inputs = jax.random.normal(rng, [3, 2, 6, 4, 8])
     keep = jax.random.bernoulli(rng, 0.5, [2, 4, 6])
-    of_both = {"mask": mask, "scale": 0.5, "keep": keep, "dropout_rate": 0.5}
+    of_both = {"mask": MASKS[masked], "scale": 0.5, "keep": keep, "dropout_rate": 0.5}
 
     def by(attention, **fields):
         def total(inputs, table):

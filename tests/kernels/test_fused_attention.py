@@ -42,12 +42,17 @@ class Case:
     dropout_rate: float = 0.0
     batch: int = 2
 
+    def shapes(self, dtype):
+        """Returns query, key and value without numbers."""
+        lengths = (self.queries, self.keys, self.keys)
+        shapes = ((self.batch, length, self.heads, self.head_dim) for length in lengths)
+        return [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes]
+
     def inputs(self, seed=0):
         """Returns query, key, value, table and weights of the outputs, float64."""
         draw = np.random.default_rng(seed).normal
-        shape = (self.batch, self.queries, self.heads, self.head_dim)
-        keys = (self.batch, self.keys, self.heads, self.head_dim)
-        sizes = (shape, keys, keys, (BUCKETS, self.heads), shape)
+        qkv = [x.shape for x in self.shapes("float64")]
+        sizes = (*qkv, (BUCKETS, self.heads), qkv[0])
         return [draw(0, self.head_dim**-0.25 if len(s) > 2 else 1, s) for s in sizes]
 
     def mask(self, seed=0):
@@ -303,14 +308,14 @@ def test_vmem_is_judged_by_the_heads_of_a_device(monkeypatch):
     case = Case(heads=6, head_dim=64, queries=512, keys=512, max_distance=None)
     monkeypatch.setattr(module, "vmem_bytes", lambda: 5 * 2**20)
     mesh = jax.make_mesh((1, 2), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
-    shapes = [jax.ShapeDtypeStruct(x.shape, jnp.float32) for x in case.inputs()[:3]]
+    shapes = case.shapes("float32")
     jax.eval_shape(lambda q, k, v: fused_attention(q, k, v, mask=case.mask()), *shapes)
     with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
         _assert_unserved(case, None, "512 keys of 3 heads of 64 need")
 
 
 def _assert_unserved(case, bias, message, *, dtype="float32", **of_mask):
-    shapes = [jax.ShapeDtypeStruct(x.shape, dtype) for x in case.inputs()[:3]]
+    shapes = case.shapes(dtype)
     mask = dataclasses.replace(case.mask(), **of_mask)
 
     def attend(fallback):
