@@ -10,6 +10,8 @@ from jax.experimental import pallas as pl
 from codet5p_jax.kernels.diagonal_tiles import SUBLANES, DiagonalTiles, diagonal_tiles
 
 LANES = 128
+LEAST_VMEM_BYTES = 16 * 2**20  # what XLA leaves to its own fusions
+SLACK = 1.25  # of what a call takes by the formula; compilers were seen to need up to 1.2 of it
 CHUNK = LANES  # queries that a program looks at in one go
 LONGEST_BLOCKS = (512, 256, 128)  # the first that fits is taken
 
@@ -35,6 +37,7 @@ class Blocks:
         by_segment: Whether queries see the keys of their own segment alone.
         by_key: Whether keys of segment 0 are hidden from all.
         keep_scale: What the values of kept keys are multiplied with; None: none is dropped.
+        vmem_limit_bytes: VMEM that a call may take.
     """
 
     num_heads: int
@@ -50,6 +53,7 @@ class Blocks:
     by_segment: bool = False
     by_key: bool = False
     keep_scale: float | None = None
+    vmem_limit_bytes: int = LEAST_VMEM_BYTES
 
     @property
     def width(self) -> int:
@@ -78,7 +82,9 @@ class Blocks:
         of_queries = self.query_block * width * 4 * 2 * itemsize
         of_tiles = 2 * self.tiles.count * self.query_block if self.tiles else 0
         squares = 4 * self.heads * self.key_block * (of_tiles + 4 * CHUNK)
-        return self.keys * (of_keys + marks) + of_queries + squares
+        exactly = 2 if itemsize == 4 else 1  # products of float32 are made of parts
+        made = 4 * width * (2 * self.key_block + 4 * CHUNK) * exactly
+        return (self.keys * (of_keys + marks) + of_queries + squares + made) * 17 // 16
 
     def lanes(self, head: int) -> slice:
         """Returns where a program's head lies."""
@@ -120,7 +126,9 @@ def blocks_of(
     *larger, smallest = (
         _cut(longest, **shape, max_distance=max_distance, **fields) for longest in LONGEST_BLOCKS
     )
-    return next((b for b in larger if b.vmem_bytes(itemsize) <= vmem_bytes), smallest)
+    blocks = next((b for b in larger if b.vmem_bytes(itemsize) <= vmem_bytes), smallest)
+    limit = max(LEAST_VMEM_BYTES, int(SLACK * blocks.vmem_bytes(itemsize)))
+    return dataclasses.replace(blocks, vmem_limit_bytes=min(limit, vmem_bytes))
 
 
 def _cut(

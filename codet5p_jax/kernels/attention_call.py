@@ -14,8 +14,6 @@ from jaxtyping import Array, Float, Int
 from codet5p_jax.kernels.attention_blocks import Blocks
 from codet5p_jax.kernels.attention_passes import backward_pass, forward_pass
 
-LEAST_VMEM_BYTES = 16 * 2**20  # what XLA leaves to its own fusions
-
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def attend(
@@ -86,7 +84,6 @@ class _Call:
     def __init__(self, blocks: Blocks, query: jax.Array):
         batch = query.shape[0]
         self.blocks = blocks
-        self._vmem_bytes = blocks.vmem_bytes(query.dtype.itemsize)
         self.grid = (blocks.num_heads // blocks.heads, batch, blocks.num_query_blocks)
         groups = self.grid[0]
         self.log_sum_shape = (batch, groups, blocks.heads, blocks.queries)
@@ -130,7 +127,7 @@ class _Call:
             cost_estimate=self._cost([*inputs.values(), *shapes], products=products),
             compiler_params=pltpu.CompilerParams(
                 dimension_semantics=("parallel", "arbitrary", "arbitrary"),
-                vmem_limit_bytes=max(LEAST_VMEM_BYTES, self._vmem_bytes),
+                vmem_limit_bytes=self.blocks.vmem_limit_bytes,
             ),
             name=kernel.__name__,
             interpret=interpret,

@@ -24,14 +24,20 @@ class AttentionMask(struct.PyTreeNode):
         key_segments: Segment of each key [batch, keys]; 0 is never attended to. None: all are.
         query_segments: Segment of each query [batch, queries]; it sees the keys of its own
             segment only. None: it sees every key that is no padding.
-        query_offset: Position of the first query among the keys (cached decoding).
+        query_offset: Position of the first query among the keys, in cached decoding; None: as the
+            keys, queries begin at 0.
         causal: Whether a query sees only keys at its own position and before.
     """
 
     key_segments: AnyArray | None = None
     query_segments: AnyArray | None = None
-    query_offset: jax.Array | int = 0
+    query_offset: jax.Array | int | None = None
     causal: bool = struct.field(pytree_node=False, default=False)
+
+    @property
+    def first_query(self) -> jax.Array | int:
+        """Returns the position of the first query among the keys."""
+        return 0 if self.query_offset is None else self.query_offset
 
     def as_bias(self, queries: int, keys: int) -> Float[Array, "#batch 1 #queries #keys"]:
         """Returns 0 where a query may look and `MASKED` where not, to be added to scores."""
@@ -51,7 +57,7 @@ class AttentionMask(struct.PyTreeNode):
         return None if bias.size == 1 else bias == 0
 
     def _is_past(self, queries: int, keys: int) -> jax.Array:
-        positions = jnp.arange(queries, dtype=jnp.int32) + self.query_offset
+        positions = jnp.arange(queries, dtype=jnp.int32) + self.first_query
         return positions[:, None] >= jnp.arange(keys, dtype=jnp.int32)[None, :]
 
 

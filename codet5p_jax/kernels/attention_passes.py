@@ -21,7 +21,7 @@ from jax.experimental import pallas as pl
 from jaxtyping import Array, Float
 
 from codet5p_jax.kernels.attention_blocks import CHUNK, LANES, Blocks, Index
-from codet5p_jax.kernels.attention_mask import masked_unless
+from codet5p_jax.kernels.attention_mask import MASKED, masked_unless
 from codet5p_jax.kernels.diagonal_tiles import gather, spread
 
 Refs = Any  # a namespace of references to what a pass reads, writes and keeps
@@ -126,6 +126,8 @@ def _gradients(
     query, d_out = chunk.of_queries(refs.query, head), chunk.of_queries(refs.d_out, head)
     key, value = program.key(key_block, head), program.value(key_block, head)
     log_sum = refs.log_sum[0, 0, head : head + 1, chunk.rows]
+    # A query that sees no key has lost its scores to MASKED, and weights of 1: it teaches nothing.
+    log_sum = jnp.where(log_sum < MASKED / 2, jnp.inf, log_sum)
     weights = jnp.exp(chunk.scores(key_block, head, mask) - log_sum)
     kept = program.kept(key_block, head)
     d_scores = weights * (_times(_dot(value, d_out, 1, 1), kept) - inner)

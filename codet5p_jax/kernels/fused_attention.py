@@ -7,6 +7,7 @@ import warnings
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from codet5p_jax.kernels.attention_blocks import Blocks, blocks_of
@@ -62,8 +63,11 @@ def fused_attention(
 
     Raises:
         UnservedAttentionError: The kernel does not serve it, and there is no fallback.
+        ValueError: The shapes of what is given do not fit each other.
     """
     unserved = _unserved(query, key, value, mask=mask, bias=bias)
+    if not unserved:
+        _check_shapes(query, key, value, mask=mask, bias=bias, keep=keep)
     if unserved and not fallback:
         raise UnservedAttentionError(
             f"fused_attention {unserved}. Compute it with xla_attention: by fallback=True, or in a "
@@ -83,7 +87,8 @@ def fused_attention(
         )
     assert bias is None or isinstance(bias, PositionBias)  # others are not served
     marks = _marks(mask, keep)
-    keep_scale = None if keep is None else 1 / (1 - dropout_rate)
+    scale = None if scale is None else float(scale)
+    keep_scale = None if keep is None else 1 / (1 - float(dropout_rate))
 
     def local(query, key, value, table, marks):
         blocks = _blocks(query, key, mask=mask, bias=bias, scale=scale, keep_scale=keep_scale)
@@ -112,14 +117,16 @@ def _unserved(query, key, value, *, mask, bias) -> str:
         given = ", ".join(sorted(map(str, dtypes)))
         return f"computes in bfloat16 or float32, of query, key and value alike; got {given}"
     queries, keys = query.shape[1], key.shape[1]
+    if 0 in (*query.shape, keys):
+        return f"takes at least one of all; got queries {query.shape} and {keys} keys"
     if (mask.causal or bias is not None) and queries != keys:
         what = "a causal mask" if mask.causal else "a position bias"
         return f"takes {what} for as many queries as keys; got {queries} queries, {keys} keys"
     if bias is not None and not isinstance(bias, PositionBias):
         return f"takes a bias as PositionBias, not spread; got an array of {bias.shape}"
-    offsets = {"mask": mask.query_offset, "bias": 0 if bias is None else bias.query_offset}
+    offsets = {"mask": mask.query_offset, "bias": bias.query_offset if bias else None}
     for what, offset in offsets.items():
-        if not isinstance(offset, int) or offset:
+        if offset is not None:
             return f"takes queries that begin where the keys do; got the {what}'s offset {offset}"
     if platform() == "tpu" and not knows_devices():
         count = jax.device_count()
@@ -138,6 +145,26 @@ def _unserved(query, key, value, *, mask, bias) -> str:
             f"{blocks.head_dim} need {needed / 2**20:.0f} MiB of {there / 2**20:.0f}"
         )
     return ""
+
+
+def _check_shapes(query, key, value, *, mask, bias, keep) -> None:
+    """Raises ValueError where the kernel would read what is not there."""
+    batch, queries, heads, head_dim = query.shape
+    keys = key.shape[1]
+    shapes = {
+        "key": (key, (batch, keys, heads, head_dim)),
+        "value": (value, (batch, keys, heads, head_dim)),
+        "mask.key_segments": (mask.key_segments, (batch, keys)),
+        "mask.query_segments": (mask.query_segments, (batch, queries)),
+        "keep": (keep, (batch, heads, keys)),
+        "bias.table": (bias and bias.table, (bias and bias.table.shape[0], heads)),
+    }
+    for name, (array, expected) in shapes.items():
+        if array is not None and array.shape != expected:
+            raise ValueError(
+                f"fused_attention: {name} has shape {array.shape}; queries of {query.shape} and "
+                f"{keys} keys need {expected}. Repeat or pad it before."
+            )
 
 
 def _of_device(x: jax.Array) -> jax.ShapeDtypeStruct:
@@ -213,7 +240,7 @@ def _filled_up_marks(marks: dict[str, jax.Array], blocks: Blocks) -> dict[str, j
     """Returns what `attend` takes: keys that fill up belong to no query, where it looks."""
     filled = {}
     if "key_segments" in marks:
-        nobodys = -1 if blocks.by_segment else 0
+        nobodys = np.iinfo(np.int32).min if blocks.by_segment else 0
         filled["key_segments"] = _filled_up(marks["key_segments"], blocks.keys, nobodys)[:, None]
     if "query_segments" in marks:
         filled["query_segments"] = _filled_up(marks["query_segments"], blocks.queries)[:, None]

@@ -55,7 +55,7 @@ def divisors(axes: LogicalAxes) -> tuple[int, ...]:
 
     def parts(entry: Any) -> int:
         names = entry if isinstance(entry, tuple) else (entry,)
-        return math.prod(sizes[name] for name in names if name in _free_axes())
+        return math.prod(sizes[name] for name in names if name is not None)
 
     spec = _spec(axes)
     return tuple(parts(entry) for entry in (*spec, *[None] * (len(axes) - len(spec))))
@@ -68,7 +68,14 @@ def _free_axes() -> frozenset[str]:
 
 
 def _spec(names: LogicalAxes) -> PartitionSpec:
-    return nn.logical_to_mesh_axes(tuple(names)) or PartitionSpec()
+    """Returns along which of the free axes of the mesh the rules split each of these."""
+    free = _free_axes()
+
+    def still_to_split(entry: Any) -> Any:
+        axes = entry if isinstance(entry, tuple) else (entry,)
+        return tuple(axis for axis in axes if axis in free) or None
+
+    return PartitionSpec(*map(still_to_split, nn.logical_to_mesh_axes(tuple(names)) or ()))
 
 
 def _is_axes(node: Any) -> bool:

@@ -3,6 +3,7 @@
 import jax
 from jax.experimental.pallas import tpu as pltpu
 
+RESERVED_VMEM_BYTES = 2**17  # by libtpu 0.0.42, at most: "Exceeded ... of 63.94M vmem" of a v5p
 LARGEST_VMEM_BYTES = 128 * 2**20  # of a v5e or v6e; what the interpreter is held to
 
 
@@ -16,10 +17,10 @@ def platform() -> str:
 
 
 def vmem_bytes() -> int:
-    """Returns the VMEM of a core of such a device; off TPUs that of a v5e."""
-    if not pltpu.is_tpu_device():
-        return LARGEST_VMEM_BYTES
-    return pltpu.get_tpu_info().vmem_capacity_bytes
+    """Returns the VMEM of a core of such a device that a program may take; off TPUs a v5e's."""
+    is_tpu = pltpu.is_tpu_device()
+    there = pltpu.get_tpu_info().vmem_capacity_bytes if is_tpu else LARGEST_VMEM_BYTES
+    return there - RESERVED_VMEM_BYTES
 
 
 def compute_capability() -> float:

@@ -17,13 +17,13 @@ class PositionBias(struct.PyTreeNode):
 
     Attributes:
         table: Bias of each bucket and head, float32.
-        query_offset: Position of the first query among the keys (cached decoding).
+        query_offset: Position of the first query among the keys, in cached decoding; None: 0.
         bidirectional: Whether keys after the query have buckets of their own (encoder).
         max_distance: Distances from here on share the last bucket.
     """
 
     table: Float[Array, "buckets heads"]
-    query_offset: jax.Array | int = 0
+    query_offset: jax.Array | int | None = None
     bidirectional: bool = struct.field(pytree_node=False, default=True)
     max_distance: int = struct.field(pytree_node=False, default=128)
 
@@ -32,7 +32,7 @@ class PositionBias(struct.PyTreeNode):
         spread = {"queries": queries, "keys": keys, "to_bucket": self.buckets}
         bias = jax.lax.platform_dependent(
             self.table,
-            jnp.int32(self.query_offset),
+            jnp.int32(0 if self.query_offset is None else self.query_offset),
             cpu=functools.partial(_bias_along_diagonals, **spread),
             default=functools.partial(_bias_by_choice, **spread),
         )

@@ -100,7 +100,8 @@ def _kept(weights, query, key, bias, masked, largest, total):
 def _weights_again(weights, query, key, bias, masked, largest, total):
     """Makes them again, divided, so that the backward pass need not round anything else."""
     scores = _scores(query, key, bias, masked)
-    weights = jnp.exp(scores - (largest + jnp.log(total))).astype(weights.dtype)
+    # In this order: where all keys are masked, `largest` would swallow the logarithm.
+    weights = jnp.exp((scores - largest) - jnp.log(total)).astype(weights.dtype)
     return weights, jnp.ones_like(total)
 
 

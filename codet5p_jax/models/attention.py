@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +41,7 @@ def dot_product_attention(
     not serve, decoding, and a program for several TPUs without a mesh in force is plain XLA.
     """
     run: AttentionFunction = xla_attention
-    if not _decodes(query.shape[1], mask.query_offset):
+    if mask.query_offset is None and query.shape[1] > 1:  # else it decodes
         if _prefers_kernel():
             run = functools.partial(fused_attention, fallback=True)
         elif platform() == "gpu" and cudnn_serves(query, key):
@@ -50,11 +51,6 @@ def dot_product_attention(
 
 def _prefers_kernel() -> bool:
     return platform() == "tpu" and knows_devices()
-
-
-def _decodes(queries: int, query_offset: jax.Array | int) -> bool:
-    """Returns whether queries are the next of a text that is being written, token by token."""
-    return queries == 1 or not isinstance(query_offset, int)
 
 
 dot_product_attention.spreads_bias = _prefers_kernel  # type: ignore[attr-defined]
@@ -69,8 +65,30 @@ def bias_for(
     decoding always, since no kernel decodes.
     """
     spreads_bias = getattr(attention, "spreads_bias", lambda: False)
-    spread = _decodes(queries, bias.query_offset) or not spreads_bias()
-    return bias.matrix(queries, keys) if spread else bias
+    if bias.query_offset is None and spreads_bias():
+        return bias
+    return bias.matrix(queries, keys)
+
+
+def attend(
+    attention: AttentionFunction,
+    query: Float[Array, "batch queries heads head_dim"],
+    attended: KeysAndValues,
+    *,
+    mask: AttentionMask,
+    **fields: Any,
+) -> Float[Array, "batch queries heads head_dim"]:
+    """Returns what queries gather by `attention`; next to a cache by XLA, since no kernel decodes.
+
+    Args:
+        attention: The function.
+        query: Queries.
+        attended: Keys and values.
+        mask: Who sees whom.
+        fields: Other arguments of the function.
+    """
+    run = attention if mask.query_offset is None else xla_attention
+    return run(query, attended.keys, attended.values, mask=mask, **fields)
 
 
 class Attention(nn.Module):
@@ -124,7 +142,7 @@ class Attention(nn.Module):
         """Returns what the queries at `x` gather from `attended`, of the keys to `keep`."""
         query = split_heads(self.query(x), self.num_heads)
         dropped = {} if keep is None else {"keep": keep, "dropout_rate": self.dropout_rate}
-        h = self.attention(query, attended.keys, attended.values, mask=mask, bias=bias, **dropped)
+        h = attend(self.attention, query, attended, mask=mask, bias=bias, **dropped)
         return self.out(h.reshape(*x.shape[:2], -1))
 
 

@@ -271,7 +271,7 @@ class DecoderOnlyDecoder(Stack):
             encoded_phases = self.phases(encoder_segments, encoded.shape[1])
         context = LayerContext(
             mask=mask,
-            phases=self.phases(segments, tokens.shape[1], mask.query_offset),
+            phases=self.phases(segments, tokens.shape[1], mask.first_query),
             position=None if cache is None else mask.query_offset,
             encoded=encoded,
             encoded_phases=encoded_phases,

@@ -44,8 +44,8 @@ class RelativePositionBias(nn.Module):
     max_distance: int = 128
 
     @nn.compact
-    def __call__(self, query_offset: jax.Array | int = 0) -> PositionBias:
-        """Returns the bias of queries that start at `query_offset`, for attention to spread."""
+    def __call__(self, query_offset: jax.Array | int | None = None) -> PositionBias:
+        """Returns the bias of queries that start at `query_offset`, or at 0, not yet spread."""
         init = nn.with_logical_partitioning(
             nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"), ("relpos_buckets", "heads")
         )

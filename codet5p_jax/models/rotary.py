@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from codet5p_jax.kernels.attention_mask import AttentionMask
-from codet5p_jax.models.attention import AttentionFunction, split_heads
+from codet5p_jax.models.attention import AttentionFunction, attend, split_heads
 from codet5p_jax.models.cache import KeysAndValues
 from codet5p_jax.models.layers import Linear
 
@@ -100,7 +100,8 @@ class RotaryAttention(nn.Module):
         query = rotate(split_heads(self.query(x), self.num_heads), phases) * self.head_dim**-0.5
         shared = self.num_heads // self.num_kv_heads
         keys, values = (_repeated(each, shared) for each in (attended.keys, attended.values))
-        h = self.attention(query.astype(self.dtype), keys, values, mask=mask, bias=None)
+        attended = KeysAndValues(keys, values)
+        h = attend(self.attention, query.astype(self.dtype), attended, mask=mask, bias=None)
         return self.out(h.reshape(*x.shape[:2], -1))
 
 

@@ -78,6 +78,8 @@ CASES = [
     Case(heads=16, head_dim=128, causal=True, segments="both"),
     Case(heads=16, head_dim=256, causal=True, segments="none"),
     Case(heads=3, head_dim=24, biased=True, queries=77, keys=77),
+    Case(heads=12, head_dim=64, biased=True, dropped=True, queries=768, keys=768, dtype="float32"),
+    Case(heads=8, head_dim=192, causal=True, dtype="float32"),
 ]
 
 

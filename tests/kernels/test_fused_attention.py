@@ -254,6 +254,7 @@ def test_on_a_mesh_each_device_computes_its_rows_and_heads():
         ({}, {"dtype": "float16"}, "bfloat16 or float32.*; got float16"),
         ({"causal": True, "max_distance": None, "queries": 3}, {}, "causal mask .*3 queries, 40"),
         ({"queries": 3}, {}, "position bias .*3 queries, 40 keys"),
+        ({"batch": 0}, {}, r"at least one of all; got queries \(0, 40, 2, 16\)"),
         ({}, {"query_offset": 4}, "begin where the keys do; got the mask's offset 4"),
         ({"queries": 40_000, "keys": 40_000, "head_dim": 64, "batch": 1}, {}, "40,000 keys of 2"),
     ],
@@ -289,6 +290,57 @@ def test_what_the_mesh_does_not_divide_is_unserved(changes, message):
     mesh = jax.make_mesh((2, 2), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
     with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
         _assert_unserved(case, None, message)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"key": (2, 40, 1, 16)}, r"key has shape \(2, 40, 1, 16\); .* need \(2, 40, 2, 16\)"),
+        ({"value": (2, 30, 2, 16)}, "value has shape"),
+        ({"key_segments": (2, 30)}, r"mask.key_segments has shape \(2, 30\); .* need \(2, 40\)"),
+        ({"query_segments": (1, 40)}, "mask.query_segments has shape"),
+        ({"keep": (2, 40, 2)}, r"keep has shape \(2, 40, 2\); .* need \(2, 2, 40\)"),
+        ({"table": (BUCKETS, 3)}, r"bias.table has shape \(8, 3\); .* need \(8, 2\)"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_an_error(given, message):
+    """The function itself, without the checker of annotations that tests run with."""
+    qkv = (2, 40, 2, 16)
+    query, key, value = (jnp.zeros(given.get(n, qkv)) for n in ("query", "key", "value"))
+    segments = ("key_segments", "query_segments")
+    ids = {name: jnp.ones(given.get(name, (2, 40)), jnp.int32) for name in segments}
+    keep, table = jnp.ones(given.get("keep", (2, 2, 40)), bool), given.get("table", (BUCKETS, 2))
+    with pytest.raises(ValueError, match=message):
+        module._check_shapes(
+            query,
+            key,
+            value,
+            mask=AttentionMask(**ids),
+            bias=PositionBias(table=jnp.zeros(table)),
+            keep=keep,
+        )
+
+
+def test_a_query_that_sees_no_key_teaches_nothing():
+    case = Case(max_distance=None)
+    query, key, value = (jnp.asarray(x, jnp.float32) for x in case.inputs()[:3])
+    nobodys = jnp.ones([2, 40], jnp.int32).at[:, :3].set(7)
+    mask = AttentionMask(key_segments=jnp.ones([2, 40], jnp.int32), query_segments=nobodys)
+
+    def of_three(value):
+        return jnp.sum(fused_attention(query, key, value, mask=mask)[:, :3])
+
+    np.testing.assert_array_equal(jax.grad(of_three)(value), 0)
+
+
+def test_any_segment_id_is_one_of_its_own():
+    """Rows are filled up with keys of no segment, whatever ids there are."""
+    case = Case(max_distance=None)
+    query, key, value = (jnp.asarray(x, jnp.float32) for x in case.inputs()[:3])
+    ids = jnp.where(jnp.arange(40) < 15, -1, 2**31 - 1)[None].repeat(2, axis=0)
+    mask = AttentionMask(key_segments=ids, query_segments=ids)
+    ours, xla = (f(query, key, value, mask=mask) for f in (fused_attention, xla_attention))
+    np.testing.assert_allclose(ours, xla, rtol=1e-5, atol=1e-5)
 
 
 def test_rows_that_a_mesh_cuts_are_unserved():

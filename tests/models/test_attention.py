@@ -1,13 +1,18 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from codet5p_jax.decoding.generate import generate
 from codet5p_jax.kernels.attention_mask import AttentionMask
 from codet5p_jax.kernels.fused_attention import fused_attention
 from codet5p_jax.kernels.position_bias import PositionBias
+from codet5p_jax.kernels.xla_attention import xla_attention
 from codet5p_jax.models import attention
 from codet5p_jax.models.attention import Attention, bias_for, dot_product_attention
+from codet5p_jax.models.codet5p import CodeT5p
 
 
 def _module(**changes):
@@ -106,14 +111,14 @@ def test_a_bias_is_spread_once_for_those_who_need_a_matrix(monkeypatch):
 @pytest.mark.parametrize(
     ("platform", "serves", "query_length", "offset", "called"),
     [
-        ("cpu", True, 4, 0, "xla_attention"),
-        ("tpu", True, 4, 0, "fused_attention"),
-        ("tpu", False, 4, 0, "xla_attention"),
-        ("tpu", True, 1, 0, "xla_attention"),
+        ("cpu", True, 4, None, "xla_attention"),
+        ("tpu", True, 4, None, "fused_attention"),
+        ("tpu", False, 4, None, "xla_attention"),
+        ("tpu", True, 1, None, "xla_attention"),
         ("tpu", True, 4, jnp.int32(0), "xla_attention"),
-        ("gpu", True, 4, 0, "cudnn_attention"),
-        ("gpu", False, 4, 0, "xla_attention"),
-        ("gpu", True, 1, 0, "xla_attention"),
+        ("gpu", True, 4, None, "cudnn_attention"),
+        ("gpu", False, 4, None, "xla_attention"),
+        ("gpu", True, 1, None, "xla_attention"),
     ],
 )
 def test_each_platform_computes_by_what_is_fastest_there(
@@ -138,3 +143,34 @@ def test_each_platform_computes_by_what_is_fastest_there(
     given = jnp.ones([1, 2, query_length], bool)
     dot_product_attention(query, query, query, mask=mask, keep=given, dropout_rate=0.1)
     assert said == [(called, True, 0.1)]
+
+
+@pytest.mark.parametrize("policy", [None, "dots_saveable", "nothing_saveable"])
+def test_remat_changes_nothing_of_what_attends(policy, tiny_model, tiny_params, monkeypatch):
+    """Remat traces every array of a mask: a static offset must not look like that of a cache."""
+    seen = []
+
+    def watching(query, key, value, *, mask, bias):
+        seen.append((mask.query_offset, getattr(bias, "query_offset", None)))
+        return xla_attention(query, key, value, mask=mask, bias=bias)
+
+    watching.spreads_bias = lambda: True
+    policies = jax.checkpoint_policies
+    config = dataclasses.replace(
+        tiny_model.config,
+        attention=watching,
+        remat_policy=None if policy is None else getattr(policies, policy),
+    )
+    tokens = jnp.ones([1, 4], jnp.int32)
+    jax.eval_shape(lambda: CodeT5p(config).apply({"params": tiny_params}, tokens, tokens))
+    assert set(seen) == {(None, None)} and len(seen) >= 3
+
+
+@pytest.mark.parametrize("attention", [fused_attention, dot_product_attention])
+def test_with_any_function_a_model_decodes(attention, tiny_model, tiny_params):
+    model = CodeT5p(dataclasses.replace(tiny_model.config, attention=attention))
+    tokens = jnp.array([[5, 6, 7]], jnp.int32)
+    written = generate(model, tiny_params, tokens, max_length=4).tokens
+    np.testing.assert_array_equal(
+        written, generate(tiny_model, tiny_params, tokens, max_length=4).tokens
+    )
