@@ -66,8 +66,6 @@ def fused_attention(
         ValueError: The shapes of what is given do not fit each other.
     """
     unserved = _unserved(query, key, value, mask=mask, bias=bias)
-    if not unserved:
-        _check_shapes(query, key, value, mask=mask, bias=bias, keep=keep)
     if unserved and not fallback:
         raise UnservedAttentionError(
             f"fused_attention {unserved}. Compute it with xla_attention: by fallback=True, or in a "
@@ -86,6 +84,7 @@ def fused_attention(
             dropout_rate=dropout_rate,
         )
     assert bias is None or isinstance(bias, PositionBias)  # others are not served
+    _check_shapes(query, key, value, mask=mask, bias=bias, keep=keep)
     marks = _marks(mask, keep)
     scale = None if scale is None else float(scale)
     keep_scale = None if keep is None else 1 / (1 - float(dropout_rate))
@@ -131,12 +130,13 @@ def _unserved(query, key, value, *, mask, bias) -> str:
     if platform() == "tpu" and not knows_devices():
         count = jax.device_count()
         return f"takes a mesh in force (jax.set_mesh), or one device; got {count} without a mesh"
-    for name, size, parts in zip(_AXES, query.shape, divisors(_AXES), strict=True):
+    split = divisors(_AXES)
+    for name, size, parts in zip(_AXES, query.shape, split, strict=True):
         if parts > 1 and name not in _INDEPENDENT:
             return f"takes the axis {name} whole; got a mesh that splits it over {parts} devices"
         if size % parts:
             return f"takes {name} that the mesh divides; got {size} over {parts} devices"
-    query, key = (_of_device(x) for x in (query, key))
+    query, key = (_of_device(x, split) for x in (query, key))
     blocks = _blocks(query, key, mask=mask, bias=bias)
     needed, there = blocks.vmem_bytes(query.dtype.itemsize), vmem_bytes()
     if needed > there:
@@ -167,10 +167,10 @@ def _check_shapes(query, key, value, *, mask, bias, keep) -> None:
             )
 
 
-def _of_device(x: jax.Array) -> jax.ShapeDtypeStruct:
-    """Returns the shape of what one device holds."""
-    parts = zip(x.shape, divisors(_AXES), strict=True)
-    return jax.ShapeDtypeStruct([size // count for size, count in parts], x.dtype)
+def _of_device(x: jax.Array, split: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+    """Returns the shape of what one device holds of an array whose axes are split so often."""
+    shape = [size // parts for size, parts in zip(x.shape, split, strict=True)]
+    return jax.ShapeDtypeStruct(shape, x.dtype)
 
 
 def _marks(mask: AttentionMask, keep: jax.Array | None) -> dict[str, jax.Array]:
